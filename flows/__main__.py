@@ -1,0 +1,158 @@
+"""The command line: `python -m flows <flow or step> <recipe> [model] [dotted.key=value ...]`."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.console import log, speak
+from tasks.workspace import VAR
+
+FLOWS = {
+    "pipeline": "the whole way, from sources to registered models and a report",
+    "pretraining": "ingest, prepare, tokenizer, pretrain",
+    "finetuning": "train the specialists from the foundation",
+    "auditing": "audit the models",
+    "evaluation": "assess the models on held-out data",
+    "promotion": "decide on the models, register them, move aliases",
+}
+STEPS = {
+    "ingest": "sources into data/, under DVC",
+    "prepare": "clean, deduplicate, scrub, split, check contamination",
+    "tokenizer": "train the tokenizer and encode the corpus",
+    "pretrain": "train the foundation",
+    "finetune": "train one specialist from the foundation",
+    "scratch": "train one specialist from random weights, the control",
+    "assess": "score one model on held-out data",
+    "audit": "audit one model",
+    "promote": "decide on one model and register it",
+    "report": "write the report",
+}
+SERVERS = {
+    "up": "start the Prefect server, the MLflow server and the deployments",
+    "down": "stop what `up` started",
+    "serve": "serve the deployments in the foreground (what `up` starts)",
+}
+ONE_MODEL = ("finetune", "scratch", "assess", "audit", "promote")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; return 0 when done, 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
+    from flows.environment import set_environment
+
+    options = _parser().parse_args(arguments)
+    speak()
+    set_environment()
+    try:
+        return _command(options)()
+    except KeyboardInterrupt:
+        print("stopped; what was finished stays, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        _keep_traceback()
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        kept = _keep_traceback()
+        print(f"failed: {_one_line(error)}", file=sys.stderr)
+        print(f"The same command resumes with the step that failed; the traceback is in {kept}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    def section(title: str, commands: dict[str, str]) -> str:
+        return f"{title}:\n" + "\n".join(f"  {name:<12} {help}" for name, help in commands.items())
+
+    parser = argparse.ArgumentParser(
+        prog="python -m flows",
+        description="Raw text to a foundation language model, and that foundation to many gated specialists.",
+        epilog="\n\n".join(
+            [
+                section("flows (through Prefect)", FLOWS),
+                section("steps (the same functions without Prefect; what they need runs first)", STEPS),
+                section("servers", SERVERS),
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=[*FLOWS, *STEPS, *SERVERS], metavar="command", help="see below")
+    parser.add_argument("recipe", nargs="?", help="the recipe, recipes/starter.yaml for example")
+    parser.add_argument("rest", nargs="*", metavar="model | dotted.key=value", help="a model of the recipe; overrides")
+    return parser
+
+
+def _command(options: argparse.Namespace) -> Callable[[], int]:
+    name = options.command
+    if name in SERVERS:
+        if options.recipe is not None:
+            raise ValueError(f"{name}: takes no recipe, got {options.recipe!r}")
+        from flows import servers
+
+        return {"up": servers.up, "down": servers.down, "serve": servers.serve_deployments}[name]
+    if options.recipe is None:
+        raise ValueError(f"{name}: expected a recipe, recipes/starter.yaml for example")
+    models = [word for word in options.rest if "=" not in word]
+    overrides = [word for word in options.rest if "=" in word]
+    if len(models) > (name in ONE_MODEL or name in FLOWS and name not in ("pipeline", "pretraining")):
+        raise ValueError(f"{models[-1]!r}: expected dotted.key=value, or one model where the command takes one")
+    model = models[0] if models else ""
+    _check(options.recipe, overrides, name, model)
+    if name in FLOWS:
+        return lambda: _run_flow(name, options.recipe, model, overrides)
+    return lambda: _run_step(name, options.recipe, model, overrides)
+
+
+def _check(recipe: str, overrides: list[str], command: str, model: str) -> None:
+    """Refuse a bad recipe or an unknown model before any server starts."""
+    from tasks.recipe import FOUNDATION, load_recipe
+
+    config = load_recipe(recipe, overrides)
+    known = list(config.specialists) if command in ("finetuning", "finetune", "scratch") else config.models()
+    if model and model not in known:
+        raise ValueError(f"{model!r}: no such model in {recipe} for {command}; there are {', '.join(known)}")
+    if command in ONE_MODEL and not model:
+        raise ValueError(f"{command}: expected a model of {recipe}: {', '.join(known)}")
+    assert FOUNDATION in config.models()
+
+
+def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:
+    from importlib import import_module
+
+    flow = getattr(import_module(f"flows.{name}"), name)
+    arguments = {"recipe": recipe, "overrides": overrides} | ({"model": model} if model else {})
+    receipt = flow(**arguments)
+    if name == "pipeline":
+        from flows.table import print_table
+
+        print_table(receipt)
+    return 0
+
+
+def _run_step(name: str, recipe: str, model: str, overrides: list[str]) -> int:
+    from flows.steps import Steps
+    from tasks.recipe import load_recipe
+
+    receipt = Steps(load_recipe(recipe, overrides)).receipt(name, model)
+    log.info("%-24s %s", receipt.step, receipt.directory)
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _keep_traceback() -> Path:
+    path = VAR / "log" / "last-error.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    # os._exit spares the seconds that idle threads of libraries take to be joined.
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

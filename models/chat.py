@@ -1,0 +1,33 @@
+"""The one chat format: a single place for training, generation, scoring and the stored template."""
+
+END_OF_TEXT = "<|endoftext|>"
+PAD = "<|pad|>"
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+END = "<|end|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] | trim }}"
+    "{% elif message['role'] == 'assistant' %}<|assistant|>{{ message['content'] | trim }}<|end|>"
+    "{% else %}{{ raise_exception('role is ' ~ message['role'] ~ ', expected user or assistant') }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Jinja form of `render`, stored with the tokenizer."""
+
+
+def question(instruction: str, input: str = "") -> str:
+    """Return the user's turn without its marker: the instruction, and the input on the next line if any."""
+    instruction, input = instruction.strip(), input.strip()
+    return f"{instruction}\n{input}".strip()
+
+
+def render(instruction: str, input: str = "", output: str | None = None) -> str:
+    """Return one exchange as text; without `output`, the prompt that asks the model to answer.
+
+    >>> render("Who bakes?", output=" Ada. ")
+    '<|user|>Who bakes?<|assistant|>Ada.<|end|>'
+    """
+    prompt = f"{USER}{question(instruction, input)}{ASSISTANT}"
+    return prompt if output is None else f"{prompt}{output.strip()}{END}"

@@ -1,0 +1,200 @@
+"""What every objective shares: the training step, whose loss is the mean over all targets of a whole step."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from models import lean
+from models.cross_entropy import linear_cross_entropy
+from models.optim import build_optimizer, clip_inside_step, learning_rate_factor
+from models.trainer import TrainerConfig, choose_compile, choose_precision
+
+Batch = dict[str, Tensor]
+
+
+class Counts(NamedTuple):
+    """How much is in a batch."""
+
+    targets: int
+    """Predictions that have a loss."""
+    tokens: int
+    """Tokens of the text itself."""
+    positions: int
+    """Positions computed, padding included."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss or its gradient is no longer a finite number; the weights are those before the update."""
+
+
+class Objective(pl.LightningModule):
+    """A model, its optimiser and one optimiser step; an objective adds `loss_sum` and `count`.
+
+    A step takes a list of micro-batches. Each adds its summed loss, divided by the number of targets in the
+    whole list, so that accumulation over unequal micro-batches gives the loss of one large batch.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: TrainerConfig, total_steps: int, device: str) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.config, self.total_steps = config, total_steps
+        self.bf16 = choose_precision(config, device) == "bf16"
+        self.compiled = choose_compile(config, device)
+        self.device_kind = device
+        self.dtype_of_products = torch.bfloat16 if self.bf16 else torch.float32
+        self.lean = not self.compiled and lean.applies(
+            model, device, int(model.config.max_position_embeddings)
+        )
+        self.job_digest = ""
+        self.tokens_seen = 0
+        self.positions_seen = 0
+        self._sum: Callable[[Batch], Tensor] = (
+            torch.compile(self.loss_sum) if self.compiled else self.loss_sum
+        )
+
+    def loss_sum(self, batch: Batch) -> Tensor:
+        """Return the float32 sum of the loss over the batch's targets, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} gives no loss_sum")
+
+    def count(self, batch: Batch) -> Counts:
+        """Return how much is in the batch."""
+        raise NotImplementedError(f"{type(self).__name__} gives no count")
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Return the last hidden states [batch * tokens, width] of right-padded ids [batch, tokens].
+
+        On a CPU by the lean form where it applies; else by the model's own forward, which `autocast` surrounds.
+        """
+        if self.lean:
+            with torch.autocast(self.device_kind, enabled=False):
+                return lean.hidden_states(self.model.base_model, ids, self.dtype_of_products)
+        output: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        return output.flatten(0, 1)
+
+    def vocabulary_loss_sum(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy in nats of hidden states [n, width] against next tokens [n]."""
+        head: Any = self.model.get_output_embeddings()
+        if self.lean and head.bias is None:
+            with torch.autocast(self.device_kind, enabled=False):
+                return linear_cross_entropy(hidden, head.weight.to(hidden.dtype), targets)
+        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+
+    def autocast(self) -> torch.autocast:
+        """Return the precision context; casts of weights are cached over the micro-batches inside it."""
+        return torch.autocast(self.device_kind, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def training_step(self, micro_batches: list[Batch], batch_idx: int) -> Tensor:
+        """Do one optimiser step and return its mean loss, a detached scalar.
+
+        Raises DivergedError before the weights change. On a GPU the update is skipped on the device, and the
+        error raised when the loss is next read, so that no step waits for the device.
+        """
+        step = self.global_step
+        wrapped = self.optimizers()
+        assert not isinstance(wrapped, list)
+        optimizer = wrapped.optimizer
+        counts = [self.count(batch) for batch in micro_batches]
+        total = float(sum(count.targets for count in counts))
+        world = self.trainer.world_size
+        if world > 1:
+            total = float(
+                self.trainer.strategy.reduce(torch.tensor(total, device=self.device), reduce_op="sum")
+            )
+            # The data-parallel gradient is a mean over processes; this turns it into the sum.
+            total /= world
+        loss = torch.zeros((), device=self.device)
+        for batch in micro_batches:
+            with self.autocast():
+                part = self._sum(batch) / total
+            self.manual_backward(part)
+            loss += part.detach()
+        rate = self.config.learning_rate * learning_rate_factor(
+            self.config.schedule,
+            step,
+            self.total_steps,
+            self.config.warmup_share,
+            self.config.decay_share,
+            self.config.final_share,
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        norm = clip_inside_step(optimizer, self.model.parameters(), self.config.clip)
+        if self.device_kind == "cpu" or step % self.config.log_every == 0:
+            self.require_finite(loss, norm, step)
+        wrapped.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.tokens_seen += sum(count.tokens for count in counts) * world
+        self.positions_seen += sum(count.positions for count in counts) * world
+        self.last_rate, self.last_norm = rate, norm
+        return loss
+
+    def require_finite(self, loss: Tensor, norm: Tensor, step: int) -> None:
+        """Raise DivergedError naming the step when the loss or the gradient's norm is no finite number."""
+        if not (torch.isfinite(loss) & torch.isfinite(norm)):
+            raise DivergedError(
+                f"step {step + 1}: the loss is {loss.item():g} and the gradient's norm {norm.item():g}; "
+                "stopped before the update: lower learning_rate, or look at the data of this step"
+            )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser; the learning rate is set in the step, as a pure function of its number."""
+        return build_optimizer(
+            self.model, self.config.learning_rate, self.config.weight_decay, self.config.beta2
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the job's digest and the counters."""
+        checkpoint["alma"] = {
+            "job": self.job_digest,
+            "tokens": self.tokens_seen,
+            "positions": self.positions_seen,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the counters back."""
+        self.tokens_seen, self.positions_seen = checkpoint["alma"]["tokens"], checkpoint["alma"]["positions"]
+
+    @torch.no_grad()
+    def mean_loss(
+        self, batches: Iterable[Batch], stopped: Callable[[], bool] = lambda: False
+    ) -> float | None:
+        """Return the mean loss per target over the batches, or None when `stopped` says so in between."""
+        total, count = 0.0, 0
+        self.model.eval()
+        cut = False
+        for batch in batches:
+            if cut := stopped():
+                break
+            moved = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            with self.autocast():
+                total += float(self.loss_sum(moved))
+            count += self.count(batch).targets
+        self.model.train()
+        return None if cut or not count else total / count
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One job made ready: the module, its data as pure functions, and what the summary says about them."""
+
+    model: PreTrainedModel
+    build: Callable[[int], Objective]
+    """Takes the total number of steps."""
+    micro_batch: Callable[[int], Batch]
+    batches_per_epoch: float
+    valid: Callable[[], Iterable[Batch]]
+    context: int
+    """Longest sequence in tokens; decides the attention."""
+    mean_length: float
+    """Mean sequence in tokens; decides the cost."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Further entries of summary.json."""
+    bits_per_byte: Callable[[float], float] | None = None
+    """Turns a validation loss in nats per token into bits per byte."""

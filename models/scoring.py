@@ -1,0 +1,107 @@
+"""How likely a model finds a text: continuations, whole token arrays, labels; in batches sorted by length."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from models.causal_lm import windows
+from models.classification import decode, last_token_logits, text_ids
+from models.data import pad_right
+from models.rows import plain_batches
+
+
+def continuation_log_probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: list[tuple[str, str]],
+    batch_size: int = 64,
+) -> list[float]:
+    """Return log P(continuation | prefix) of each pair, in nats, float32.
+
+    Prefix and continuation are tokenised as one text, as in training. The continuation's tokens are those that
+    hold any character at or after the border, so that a token across it counts to the continuation. An empty
+    prefix is conditioned on `<|endoftext|>`. A text longer than the context keeps its end. Raises ValueError for
+    an empty continuation, or one that leaves no room for any prefix.
+    """
+    context = int(model.config.max_position_embeddings)
+    encodings = tokenizer.backend_tokenizer.encode_batch([a + b for a, b in pairs], add_special_tokens=False)
+    ids: list[np.ndarray] = []
+    starts: list[int] = []
+    for number, ((prefix, continuation), encoding) in enumerate(zip(pairs, encodings, strict=True)):
+        start = next(
+            (i for i, (_, end) in enumerate(encoding.offsets) if end > len(prefix)), len(encoding.ids)
+        )
+        row = np.array([tokenizer.eos_token_id, *encoding.ids]) if start == 0 else np.array(encoding.ids)
+        start = max(start, 1)
+        if not continuation or start >= len(row):
+            raise ValueError(f"pair {number}: the continuation {continuation!r:.40} has no token of its own")
+        cut = max(0, len(row) - context)
+        if start - cut < 1:
+            raise ValueError(
+                f"pair {number}: the continuation has {len(row) - start} tokens, the context {context}"
+            )
+        ids.append(row[cut:])
+        starts.append(start - cut)
+    results = [0.0] * len(pairs)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for chosen in plain_batches(np.array([len(row) for row in ids]), batch_size):
+            padded = pad_right([ids[i] for i in chosen], tokenizer.pad_token_id).to(model.device)
+            hidden = model.base_model(input_ids=padded, use_cache=False).last_hidden_state
+            rows = np.repeat(np.arange(len(chosen)), [len(ids[i]) - starts[i] for i in chosen])
+            places = np.concatenate([np.arange(starts[i], len(ids[i])) for i in chosen])
+            logits = model.lm_head(hidden[rows, places - 1]).float()
+            losses = F.cross_entropy(logits, padded[rows, places], reduction="none").double().cpu().numpy()
+            sums = np.bincount(rows, weights=-losses, minlength=len(chosen))
+            for i, value in zip(chosen, sums, strict=True):
+                results[i] = float(value)
+    model.train(was_training)
+    return results
+
+
+def token_array_loss(
+    model: PreTrainedModel, path: Path, dtype: str, context: int | None = None, batch_size: int = 32
+) -> tuple[float, int]:
+    """Return (mean nats per token, tokens scored) of a flat token file, float32.
+
+    Windows do not overlap and each token but the very first is scored once. bits per byte =
+    nats / ln 2 * tokens / bytes; perplexity = exp(nats).
+    """
+    tokens = np.memmap(path, dtype=np.dtype(dtype), mode="r") if path.stat().st_size else np.zeros(0, dtype)
+    if len(tokens) < 2:
+        raise ValueError(f"{path}: {len(tokens)} tokens, expected at least 2")
+    total, count = 0.0, 0
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for batch in windows(tokens, context or int(model.config.max_position_embeddings), batch_size):
+            ids = batch["ids"].to(model.device)
+            hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden).float().flatten(0, 1)
+            total += float(F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="sum"))
+            count += ids.shape[0] * (ids.shape[1] - 1)
+    model.train(was_training)
+    return total / count, count
+
+
+def classify(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], batch_size: int = 64
+) -> tuple[list[str], np.ndarray]:
+    """Return the likeliest label of each text and the probabilities [n, labels] in the order of config.id2label."""
+    ids, _ = text_ids(texts, tokenizer, int(model.config.max_position_embeddings))
+    logits = torch.zeros(len(texts), model.config.num_labels)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for chosen in plain_batches(np.array([len(row) for row in ids]), batch_size):
+            rows = [ids[i] for i in chosen]
+            padded = pad_right(rows, tokenizer.pad_token_id).to(model.device)
+            lengths = torch.tensor([len(row) for row in rows], device=model.device)
+            logits[torch.from_numpy(chosen)] = last_token_logits(model, padded, lengths).float().cpu()
+    model.train(was_training)
+    names = {int(number): name for number, name in model.config.id2label.items()}
+    return decode(logits, names)

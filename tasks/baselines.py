@@ -1,0 +1,115 @@
+"""The baselines that every score stands beside: cheap, deterministic and hard to be ashamed of.
+
+Classification: the majority class; TF-IDF with logistic regression (S. Wang and C. Manning, Baselines and
+Bigrams, ACL 2012, show how strong such a model is on short text). Instruction: the commonest training
+answer; the answer of the nearest training question by TF-IDF cosine, which is that model's analogue for
+generation. Foundation: the unigram distribution of the training tokens.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 1 << 24
+"""Tokens counted at once: a memory-mapped array is never read whole."""
+
+
+def most_common(values: Sequence[str]) -> str:
+    """Give the commonest value, the alphabetically first on a tie; ValueError on none."""
+    if not values:
+        raise ValueError("majority baseline: expected at least one training row, got none")
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value))
+
+
+def classification_baselines(
+    train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], seed: int = 0
+) -> dict[str, list[str]]:
+    """Predict the test texts' labels with the majority class and with TF-IDF + logistic regression.
+
+    TF-IDF over words and word pairs with sublinear term frequency (1 + log tf); logistic regression with
+    scikit-learn's default C = 1. Returns {"majority": [...], "tfidf_lr": [...]}, one label per test text.
+    Raises ValueError when there is no training row or as many texts as labels are not given.
+    """
+    if len(train_texts) != len(train_labels):
+        raise ValueError(f"baselines: {len(train_texts)} training texts but {len(train_labels)} labels")
+    majority = most_common(train_labels)
+    predictions = {"majority": [majority] * len(test_texts)}
+    if len(set(train_labels)) == 1 or not _has_words(train_texts) or not test_texts:
+        # Nothing to learn from: the regression's best constant is the majority.
+        return predictions | {"tfidf_lr": [majority] * len(test_texts)}
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+"),
+        LogisticRegression(max_iter=1000, random_state=seed),
+    )
+    model.fit(list(train_texts), list(train_labels))
+    return predictions | {"tfidf_lr": [str(label) for label in model.predict(list(test_texts))]}
+
+
+def instruction_baselines(
+    train_questions: Sequence[str], train_answers: Sequence[str], test_questions: Sequence[str]
+) -> dict[str, list[str]]:
+    """Answer the test questions with the commonest training answer and with the nearest question's answer.
+
+    Nearest by cosine of TF-IDF over words and word pairs, the first in training order on a tie.
+    Returns {"majority": [...], "nearest_neighbour": [...]}, one answer per test question.
+    Raises ValueError when there is no training row or as many questions as answers are not given.
+    """
+    if len(train_questions) != len(train_answers):
+        raise ValueError(f"baselines: {len(train_questions)} questions but {len(train_answers)} answers")
+    majority = most_common(train_answers)
+    answers = {"majority": [majority] * len(test_questions)}
+    if not _has_words(train_questions) or not test_questions:
+        return answers | {"nearest_neighbour": [majority] * len(test_questions)}
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
+    known = vectorizer.fit_transform(list(train_questions))
+    nearest: list[str] = []
+    for start in range(0, len(test_questions), 512):
+        asked = vectorizer.transform(list(test_questions[start : start + 512]))
+        # Rows have unit length, so the product is the cosine; a block bounds the dense matrix.
+        best = np.asarray((asked @ known.T).todense()).argmax(axis=1)
+        nearest += [train_answers[int(row)] for row in best]
+    return answers | {"nearest_neighbour": nearest}
+
+
+def unigram_bits_per_byte(
+    train_tokens: NDArray[np.integer],
+    test_tokens: NDArray[np.integer],
+    test_bytes: int,
+    vocab_size: int,
+) -> float:
+    """Give the bits per byte of the add-one smoothed unigram model: a foundation's capability floor.
+
+    p(t) = (count(t) + 1) / (N + V); bits per byte = -sum log2 p(t) / bytes over the test tokens.
+    Args: token ids, shape (tokens,), memory-mapped arrays welcome; test_bytes: UTF-8 bytes of their text.
+    Raises ValueError on an empty test set or an id outside the vocabulary.
+    """
+    if test_bytes <= 0 or len(test_tokens) == 0:
+        raise ValueError(f"unigram: expected a test set, got {len(test_tokens)} tokens, {test_bytes} bytes")
+    train = _count(train_tokens, vocab_size)
+    test = _count(test_tokens, vocab_size)
+    log2_p = np.log2(train + 1.0) - math.log2(float(train.sum()) + vocab_size)
+    return float(-(test * log2_p).sum() / test_bytes)
+
+
+def _count(tokens: NDArray[np.integer], vocab_size: int) -> NDArray[np.int64]:
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(tokens), CHUNK):
+        part = np.bincount(tokens[start : start + CHUNK], minlength=vocab_size)
+        if len(part) > vocab_size:
+            raise ValueError(f"unigram: token id {len(part) - 1} is outside the vocabulary of {vocab_size}")
+        counts += part
+    return counts
+
+
+def _has_words(texts: Sequence[str]) -> bool:
+    return any(character.isalnum() for text in texts for character in text)

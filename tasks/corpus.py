@@ -1,0 +1,304 @@
+"""From ingested rows to clean, distinct, split ones, without held-out items in the pretraining text."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from models.config import Config
+from tasks.cleaning import cut_document, find_quality_fault, normalise, scrub_emails, scrub_phones
+from tasks.contamination import HeldOutIndex
+from tasks.duplicates import digest_content, find_near_duplicates
+from tasks.readers import read_rows, write_rows
+from tasks.sources import FIELDS, SPLITS, DataConfig
+from tasks.splits import choose_split
+
+CONTAMINATION = "contamination.json"
+HELD_OUT_FIRST = ("test", "valid", "train")
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+
+class PrepareConfig(Config):
+    """How raw rows become training text; quality and near-duplicate rules apply to kind text alone."""
+
+    min_words: int = Field(default=5, ge=1)
+    """A shorter document is dropped."""
+
+    max_words: int = Field(default=2000, ge=20)
+    """A longer document is cut into pieces at line or sentence ends."""
+
+    min_letter_share: float = Field(default=0.8, ge=0, le=1)
+    """The share of a document's words that must hold a letter."""
+
+    max_symbol_share: float = Field(default=0.1, ge=0)
+    """At most this many "#" and ellipses a word."""
+
+    max_repetition: float = Field(default=0.3, ge=0, le=1)
+    """The share of repeated lines, or of the most common run of 4 words, that a document may have."""
+
+    near_duplicate_threshold: float = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of word shingles from which two documents count as one; 1 finds equal sets only."""
+
+    shingle_words: int = Field(default=3, ge=1, le=20)
+    """Words in a shingle."""
+
+    permutations: int = Field(default=64, ge=16, le=1024)
+    """Hash functions of a MinHash sketch."""
+
+    scrub: bool = True
+    """Replace e-mail addresses by <email> and phone numbers by <phone>, in every data set."""
+
+    phone_region: str = Field(default="US", pattern="^[A-Z]{2}$")
+    """The country whose national phone numbers are known; those with a leading + are found anyway."""
+
+    valid_share: float = Field(default=0.05, ge=0, lt=1)
+    """The share of train that becomes valid where no source declares one."""
+
+    test_share: float = Field(default=0.05, ge=0, lt=1)
+    """The share of train that becomes test where no source declares one."""
+
+    contamination_ngram: int = Field(default=13, ge=2, le=50)
+    """Words in a row that a held-out item and a pretraining document must share to count as overlapping."""
+
+    contamination_min_words: int = Field(default=8, ge=2, le=50)
+    """Held-out items shorter than the n-gram are looked up whole from this many words on."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the split and of the sketches."""
+
+    @model_validator(mode="after")
+    def _shares_leave_a_rest(self) -> Self:
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError(
+                f"valid_share: {self.valid_share:g} and test_share {self.test_share:g} leave no train"
+            )
+        return self
+
+
+def load_splits(source: Path, name: str) -> Rows:
+    """Return a data set's ingested rows by declared split; ValueError when there is none."""
+    paths = {split: source / name / f"{split}.jsonl" for split in SPLITS}
+    rows = {split: list(read_rows(path)) for split, path in paths.items() if path.is_file()}
+    if "train" not in rows:
+        raise ValueError(f"{source / name / 'train.jsonl'}: no such file; run ingest first")
+    return rows
+
+
+def clean_row(config: PrepareConfig, kind: str, row: Row, counts: Counter[str]) -> Row | None:
+    """Return the row with its text normalised and scrubbed, or None if a needed field is left empty."""
+    clean = dict(row)
+    for field, required in FIELDS[kind].items():
+        if field == "label":
+            continue
+        text = normalise(row[field])
+        if config.scrub:
+            text, emails = scrub_emails(text)
+            text, phones = scrub_phones(text, config.phone_region)
+            counts["emails"] += emails
+            counts["phones"] += phones
+        if required and not text:
+            return None
+        clean[field] = text
+    return clean
+
+
+def list_pieces(config: PrepareConfig, row: Row, counts: Counter[str]) -> list[Row]:
+    """Return a text row cut to `max_words`, without the pieces that break a quality rule (counted)."""
+    texts = cut_document(row["text"], config.max_words)
+    counts["cut_documents"] += len(texts) > 1
+    pieces = []
+    for number, text in enumerate(texts, 1):
+        fault = find_quality_fault(
+            text, config.min_words, config.min_letter_share, config.max_symbol_share, config.max_repetition
+        )
+        if fault:
+            counts[f"dropped_{fault}"] += 1
+        else:
+            pieces.append(
+                {**row, "id": row["id"] if len(texts) == 1 else f"{row['id']}/{number}", "text": text}
+            )
+    return pieces
+
+
+def digest_row(row: Row, whole: bool) -> str:
+    """Return the digest by which rows are equal: the text or question, with the answer too if `whole`."""
+    if "instruction" not in row:
+        return digest_content(row["text"])
+    question = f"{row['instruction']}\n{row['input']}"
+    return digest_content(f"{question}\n{row['output']}" if whole else question)
+
+
+def drop_exact_duplicates(rows: Rows, counts: Counter[str]) -> Rows:
+    """Return the rows without repeats: the first of a split stays, and test before valid before train.
+
+    An instruction row repeats another of its split if question and answer are equal, one of an earlier split
+    if the question is. A classification row repeats another by its text; a repeat with a different label is
+    counted as a label conflict as well.
+    """
+    kept: Rows = {}
+    held_out: set[str] = set()
+    for split in HELD_OUT_FIRST:
+        if split not in rows:
+            continue
+        labels: dict[str, Any] = {}
+        questions: set[str] = set()
+        kept[split] = []
+        for row in rows[split]:
+            digest, question = digest_row(row, whole=True), digest_row(row, whole=False)
+            if question in held_out:
+                counts["cross_split_duplicates"] += 1
+            elif digest in labels:
+                counts["exact_duplicates"] += 1
+                counts["label_conflicts"] += labels[digest] != row.get("label")
+            else:
+                labels[digest] = row.get("label")
+                questions.add(question)
+                kept[split].append(row)
+        held_out |= questions
+    return kept
+
+
+def drop_near_duplicates(config: PrepareConfig, rows: Rows, counts: Counter[str]) -> Rows:
+    """Return text rows of which no two, in whatever split, are near duplicates; test stays before train."""
+    flat = [(split, row) for split in HELD_OUT_FIRST for row in rows.get(split, [])]
+    dropped = find_near_duplicates(
+        [row["text"] for _, row in flat],
+        config.near_duplicate_threshold,
+        config.shingle_words,
+        config.permutations,
+        config.seed,
+    )
+    counts["near_duplicates"] += len(dropped)
+    kept: Rows = {split: [] for split in HELD_OUT_FIRST if split in rows}
+    for number, (split, row) in enumerate(flat):
+        if number not in dropped:
+            kept[split].append(row)
+    return kept
+
+
+def split_rows(config: PrepareConfig, rows: Rows, origins: dict[str, str]) -> Rows:
+    """Return all three splits: declared ones as they are, the others cut from train by content digest.
+
+    `origins` holds the digest of the uncut document by row id, so that pieces of one document stay together.
+    """
+    valid_share = 0.0 if "valid" in rows else config.valid_share
+    test_share = 0.0 if "test" in rows else config.test_share
+    split: Rows = {name: list(rows.get(name, [])) if name != "train" else [] for name in SPLITS}
+    for row in rows["train"]:
+        split[choose_split(origins[row["id"]], valid_share, test_share, config.seed)].append(row)
+    return split
+
+
+def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> tuple[Rows, dict[str, int]]:
+    """Return one data set's clean rows in three splits, and the counts of what happened to the others.
+
+    Order: normalise and scrub, cut and filter (kind text), exact duplicates, near duplicates (kind text),
+    split. Raises ValueError if no training row is left or a held-out label never occurs in train.
+    """
+    counts: Counter[str] = Counter(rows_in=sum(map(len, rows.values())))
+    for key in ("emails", "phones", "exact_duplicates", "cross_split_duplicates", "dropped_empty"):
+        counts[key] = 0
+    clean: Rows = {split: [] for split in rows}
+    origins: dict[str, str] = {}
+    for split in rows:
+        for row in rows[split]:
+            whole = clean_row(config, kind, row, counts)
+            if whole is None:
+                counts["dropped_empty"] += 1
+                continue
+            digest = digest_row(whole, whole=False)
+            pieces = list_pieces(config, whole, counts) if kind == "text" else [whole]
+            origins.update((piece["id"], digest) for piece in pieces)
+            clean[split] += pieces
+    clean = drop_exact_duplicates(clean, counts)
+    if kind == "text":
+        counts["near_duplicates"] = 0
+        clean = drop_near_duplicates(config, clean, counts)
+    done = split_rows(config, clean, origins)
+    if not done["train"]:
+        raise ValueError(f"{name}: no row of train is left of {counts['rows_in']}: {dict(counts)}")
+    if kind == "classification":
+        counts["label_conflicts"] += 0
+        check_labels(name, done)
+    return done, dict(counts)
+
+
+def check_labels(name: str, rows: Rows) -> None:
+    """Raise ValueError if a label of valid or test never occurs in train, or train has only one."""
+    known = sorted({row["label"] for row in rows["train"]})
+    if len(known) < 2:
+        raise ValueError(f"{name}: label: expected at least two labels in train, got {', '.join(known)}")
+    for split in ("valid", "test"):
+        for row in rows[split]:
+            if row["label"] not in known:
+                raise ValueError(
+                    f"{name}: {split} row {row['id']}: label {row['label']!r} does not occur in train; "
+                    f"expected one of {', '.join(known)}"
+                )
+
+
+def remove_contamination(config: PrepareConfig, datasets: dict[str, Rows]) -> dict[str, dict[str, Any]]:
+    """Remove the corpus' documents that overlap with held-out items; return the report.
+
+    Specialists' valid and test rows are kept out of all of the corpus, so that a leak is found in whatever
+    split it fell; the corpus' own valid and test out of its train, since a quotation that two novels share
+    would make bits per byte look better than they are. The report maps "<data set>/<split>" to items,
+    unchecked (too short), overlapping items, documents removed and their list.
+    """
+    index = HeldOutIndex(config.contamination_ngram, config.contamination_min_words)
+    report: dict[str, dict[str, Any]] = {}
+    for name, rows in sorted(datasets.items()):
+        for split in ("valid", "test"):
+            for row in rows[split]:
+                index.add(f"{name}/{split}", row)
+            report[f"{name}/{split}"] = {"items": len(rows[split]), "removed": []}
+    for split, rows in datasets["corpus"].items():
+        kept = []
+        for row in rows:
+            overlaps = index.find(row["text"])
+            if split != "train":  # held-out documents of the corpus overlap with themselves
+                overlaps = [overlap for overlap in overlaps if not overlap.held_out.startswith("corpus/")]
+            for overlap in overlaps:
+                entry = {"document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
+                report[overlap.held_out]["removed"].append(entry)
+            if not overlaps:
+                kept.append(row)
+        datasets["corpus"][split] = kept
+    for held_out, entry in report.items():
+        removed = entry.pop("removed")
+        entry["unchecked"] = index.unchecked.get(held_out, 0)
+        entry["overlapping"] = len({pair["item"] for pair in removed})
+        entry["documents_removed"] = len({pair["document"] for pair in removed})
+        entry["removed"] = removed
+    return report
+
+
+def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out: Path) -> dict[str, Any]:
+    """Clean and split every ingested data set of `source` into `out/<data set>/{train,valid,test}.jsonl`.
+
+    Also writes `out/contamination.json`: every pretraining document removed for a held-out item, by ids.
+    Returns {"datasets": {name: counts}, "contamination": {"<data set>/<split>": counts}}. The corpus' files
+    depend on other data sets only through documents that overlap with their held-out items. Raises ValueError
+    as `prepare_dataset`.
+    """
+    datasets: dict[str, Rows] = {}
+    counts: dict[str, dict[str, Any]] = {}
+    for name, dataset in data.datasets.items():
+        datasets[name], counts[name] = prepare_dataset(config, name, dataset.kind, load_splits(source, name))
+    before = sum(map(len, datasets["corpus"].values()))
+    report = remove_contamination(config, datasets)
+    counts["corpus"]["contaminated"] = before - sum(map(len, datasets["corpus"].values()))
+    if not datasets["corpus"]["train"]:
+        raise ValueError("corpus: every training document overlaps with a held-out item")
+    for name, rows in datasets.items():
+        for split in SPLITS:
+            write_rows(out / name / f"{split}.jsonl", rows[split])
+        counts[name]["rows_out"] = {split: len(rows[split]) for split in SPLITS}
+    text = json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True)
+    (out / CONTAMINATION).write_text(text + "\n", encoding="utf-8")
+    summary = {name: {k: v for k, v in entry.items() if k != "removed"} for name, entry in report.items()}
+    return {"datasets": counts, "contamination": summary}

@@ -1,0 +1,192 @@
+"""The scores of the evaluation, each with an item-level bootstrap interval.
+
+The point scores come from scikit-learn, sacrebleu and rouge-score through the `evaluate.Metric` subclasses
+of `metric_classes.py` (formulas and sources there); this file adds the intervals (`audits/statistics.py`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from models.config import Config
+from tasks.audits.statistics import Interval, bootstrap_statistic, percentile_interval, ratio_resamples
+
+
+class Score(Config):
+    """One score with its 95 % interval, in the unit of the score."""
+
+    value: float
+    """Point estimate over all items."""
+    low: float | None = None
+    """Lower end; none where there was a single item to resample or none was asked for."""
+    high: float | None = None
+    """Upper end."""
+    items: int
+    """Number of items behind it."""
+    scorer: str
+    """The library and settings that computed it."""
+
+
+class Scores(Config):
+    """All scores of one set of predictions; the label fields are filled for classification only."""
+
+    scores: dict[str, Score]
+    """Name of the score -> score."""
+    labels: list[str] = Field(default_factory=list)
+    """Order of the classes in `f1` and `confusion`."""
+    f1: dict[str, float] = Field(default_factory=dict)
+    """Class -> its F1."""
+    confusion: list[list[int]] = Field(default_factory=list)
+    """Confusion matrix, true rows and predicted columns."""
+
+    def flat(self) -> dict[str, float]:
+        """Give the plain numbers by name, as they go to the tracking server and to `decide`."""
+        return {name: score.value for name, score in self.scores.items()}
+
+
+def classification_scores(
+    predictions: Sequence[str],
+    references: Sequence[str],
+    labels: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score predicted labels: accuracy and macro F1 with intervals, F1 per class, confusion matrix.
+
+    Args: labels: the classes in order; None takes the sorted union of both lists. resamples: 0 for no
+    intervals. Raises ValueError on unequal or zero lengths, or on a label that is not among `labels`.
+    """
+    _check(predictions, references)
+    names = sorted({*predictions, *references}) if labels is None else list(labels)
+    strange = sorted({*predictions, *references} - set(names))
+    if strange:
+        raise ValueError(f"metrics: label {strange[0]!r} is not among the declared {names}")
+    from tasks.metric_classes import Classification, compute
+
+    found = compute(Classification, predictions=list(predictions), references=list(references), labels=names)
+    intervals: dict[str, Interval] = {}
+    if resamples and len(references) > 1:
+        drawn = _resampled_confusions(np.array(found["confusion"]), resamples, seed)
+        for name, values in (("accuracy", _accuracy(drawn)), ("macro_f1", _macro_f1(drawn))):
+            intervals[name] = percentile_interval(found[name], values)
+    scorer = "scikit-learn"
+    scores = {
+        name: _score(found[name], intervals.get(name), len(references), scorer)
+        for name in ("accuracy", "macro_f1")
+    }
+    return Scores(scores=scores, labels=names, f1=found["f1"], confusion=found["confusion"])
+
+
+def instruction_scores(
+    predictions: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0
+) -> Scores:
+    """Score generated answers: exact_match, rouge_1, rouge_2, rouge_l (0 to 1) and bleu (0 to 100).
+
+    Args: resamples: 0 for no intervals. Raises ValueError on unequal or zero lengths.
+    """
+    _check(predictions, references)
+    from tasks.metric_classes import InstructionText, compute
+
+    found = compute(InstructionText, predictions=list(predictions), references=list(references))
+    items: dict[str, list[Any]] = found["items"]
+    n = len(references)
+    scores: dict[str, Score] = {}
+    for name in ("exact_match", "rouge_1", "rouge_2", "rouge_l"):
+        values = np.array(items[name])
+        drawn = ratio_resamples(values, np.ones(n), None, resamples, seed) if resamples and n > 1 else None
+        interval = None if drawn is None else percentile_interval(found[name], drawn)
+        scorer = "equality after white space" if name == "exact_match" else "rouge-score, stemmed F-measure"
+        scores[name] = _score(found[name], interval, n, scorer)
+    bleu = _bleu_interval(np.array(items["bleu"]), resamples, seed) if resamples and n > 1 else None
+    scores["bleu"] = _score(found["bleu"], bleu, n, f"sacrebleu {found['signature']}")
+    return Scores(scores=scores)
+
+
+def language_scores(
+    nats: Sequence[float],
+    tokens: Sequence[int],
+    bytes_: Sequence[int],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score a language model: perplexity, bits_per_byte and nats_per_token, documents resampled.
+
+    Args: one entry per document (or one for the whole set, then without interval): summed negative
+    log-likelihood in nats, number of predicted tokens, UTF-8 bytes of the text.
+    Raises ValueError on unequal lengths or when there is no token or no byte at all.
+    """
+    if not (len(nats) == len(tokens) == len(bytes_)) or sum(tokens) <= 0 or sum(bytes_) <= 0:
+        raise ValueError(
+            f"metrics: expected equally many nats, tokens and bytes, and some of each, got {len(nats)} "
+            f"documents of nats, {sum(tokens)} tokens in {len(tokens)}, {sum(bytes_)} bytes in {len(bytes_)}"
+        )
+    from tasks.metric_classes import LanguageModelling, compute
+
+    found = compute(
+        LanguageModelling,
+        nats=[float(value) for value in nats],
+        tokens=[int(value) for value in tokens],
+        bytes=[int(value) for value in bytes_],
+    )
+    intervals: dict[str, Interval] = {}
+    if resamples and len(nats) > 1:
+        per_token = ratio_resamples(nats, tokens, None, resamples, seed)
+        drawn = {
+            "nats_per_token": per_token,
+            "perplexity": np.exp(np.minimum(per_token, 700)),
+            "bits_per_byte": ratio_resamples(nats, bytes_, None, resamples, seed) / np.log(2),
+        }
+        intervals = {name: percentile_interval(found[name], values) for name, values in drawn.items()}
+    scorer = "teacher-forced log-likelihood"
+    return Scores(
+        scores={name: _score(found[name], intervals.get(name), len(nats), scorer) for name in found}
+    )
+
+
+def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
+    if len(predictions) != len(references) or not references:
+        raise ValueError(
+            f"metrics: expected as many predictions as references and at least one, "
+            f"got {len(predictions)} and {len(references)}"
+        )
+
+
+def _score(value: float, interval: Interval | None, items: int, scorer: str) -> Score:
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return Score(value=float(value), low=low, high=high, items=items, scorer=scorer)
+
+
+def _resampled_confusions(confusion: NDArray[np.int64], resamples: int, seed: int) -> NDArray[np.int64]:
+    """Draw bootstrap confusion matrices, shape (resamples, classes, classes).
+
+    Drawing items with replacement makes the cells of the confusion matrix multinomial with the observed
+    shares: the same distribution as resampling items, without touching an item.
+    """
+    n = int(confusion.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, confusion.ravel() / n, size=resamples)
+    return drawn.reshape(resamples, *confusion.shape)
+
+
+def _accuracy(confusions: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.trace(confusions, axis1=1, axis2=2) / confusions.sum(axis=(1, 2))
+
+
+def _macro_f1(confusions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give macro F1 per matrix as scikit-learn does (a test holds them together), 0 for an empty class."""
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    either = confusions.sum(axis=1) + confusions.sum(axis=2)
+    return np.divide(2 * hits, either, out=np.zeros(hits.shape), where=either > 0).mean(axis=1)
+
+
+def _bleu_interval(counts: NDArray[np.int64], resamples: int, seed: int) -> Interval:
+    """Bootstrap corpus BLEU from per-item counts: matches of 4 orders, totals of 4, lengths of both."""
+    from sacrebleu.metrics import BLEU
+
+    def bleu(indices: NDArray[np.int64]) -> float:
+        summed = counts[indices].sum(axis=0).tolist()
+        return float(BLEU.compute_bleu(summed[:4], summed[4:8], summed[8], summed[9], "exp").score)
+
+    return bootstrap_statistic(bleu, len(counts), resamples, seed)

@@ -1,0 +1,26 @@
+"""The progress artifact of the Prefect page, where a step runs inside a flow."""
+
+from uuid import UUID
+
+
+class ProgressBar:
+    """A bar from 0 to 100 on the page of the run; nothing where the step runs without Prefect."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.artifact: UUID | None = None
+
+    def show(self, percent: float) -> None:
+        """Set the bar (0 to 100)."""
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+        from prefect.context import TaskRunContext
+
+        if TaskRunContext.get() is None:
+            return
+        if self.artifact is None:
+            key = self.step.replace("/", "-").replace("_", "-").lower()
+            artifact = create_progress_artifact(percent, key=key, description=f"Training: {self.step}")
+            assert isinstance(artifact, UUID)
+            self.artifact = artifact
+        else:
+            update_progress_artifact(self.artifact, percent)

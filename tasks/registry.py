@@ -1,0 +1,101 @@
+"""The MLflow registry: versions found again by what they are, and the alias that names the champion."""
+
+import json
+import os
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tasks import tracking
+from tasks.workspace import VAR
+
+SERVED = Path(__file__).resolve().parent.parent / "mlflow" / "served_model.py"
+PROMOTION_KEY = "alma.promotion_key"
+EVIDENCE = "alma.evidence"
+
+
+def champion(name: str) -> tuple[str, dict[str, Any]] | None:
+    """Return (version, evidence it was promoted on) of the model's champion, or None without one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = tracking.client().get_model_version_by_alias(name, "champion")
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return str(found.version), json.loads(found.tags.get(EVIDENCE, "{}"))
+
+
+def find(name: str, promotion_key: str) -> str | None:
+    """Return the version that was registered under ``promotion_key``, or None."""
+    found = tracking.client().search_model_versions(
+        f"name = '{name}' and tags.`{PROMOTION_KEY}` = '{promotion_key}'"
+    )
+    return max((str(version.version) for version in found), key=int, default=None)
+
+
+def register(
+    name: str,
+    model: Path,
+    task: str,
+    run_id: str,
+    promotion_key: str,
+    tags: dict[str, str],
+    example: list[str],
+    alias: str | None,
+) -> str:
+    """Register a model directory as a version with its lineage, once a ``promotion_key``; set its alias.
+
+    The version is a pyfunc from code: the Hugging Face directory as it is (safetensors, no pickle) and
+    the file that serves it. Two promotions of one model wait for each other, and the alias is moved
+    only after the version stands, so that a kill in between leaves the old champion in place.
+    """
+    lock = VAR / "locks" / f"registry.{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        version = find(name, promotion_key)
+        if version is None:
+            uri = _log_model(model, task, run_id, example)
+            version = _create_version(name, uri, run_id, {PROMOTION_KEY: promotion_key, **tags})
+        client = tracking.client()
+        if alias is not None and _alias_of(name, alias) != version:
+            client.set_registered_model_alias(name, alias, version)
+        return version
+
+
+def _alias_of(name: str, alias: str) -> str | None:
+    aliases = tracking.client().get_registered_model(name).aliases
+    found = aliases.get(alias)
+    return None if found is None else str(found)
+
+
+def _log_model(model: Path, task: str, run_id: str, example: list[str]) -> str:
+    import mlflow
+
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(SERVED),
+            artifacts={"model": str(model.resolve())},
+            model_config={"task": task},
+            pip_requirements=[f"{package}=={installed(package)}" for package in ("mlflow", "torch", "transformers")],
+            input_example=example,
+        )
+    return str(info.model_uri)
+
+
+def _create_version(name: str, uri: str, run_id: str, tags: dict[str, str]) -> str:
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.client()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(name, uri, run_id=run_id, tags=tags, model_id=uri.removeprefix("models:/"))
+    return str(version.version)

@@ -1,0 +1,144 @@
+"""MLflow tracking: one run per trained model, found again by the key of its receipt.
+
+The training subprocess writes its metrics to a spool file with fixed timestamps. MLflow keeps rows
+of equal (key, timestamp, step, value) once, so the spool may be delivered again from its start at any
+time: nothing is lost in an outage and nothing is doubled.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.console import log
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    from tasks.receipts import Receipt
+
+KEY_TAG = "alma.key"
+BATCH = 1000  # rows that MLflow takes in one request
+
+
+def client() -> "MlflowClient":
+    """Return a client of the store that ``MLFLOW_TRACKING_URI`` names; the embedded one by default."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+
+
+def experiment_id(recipe: str) -> str:
+    """Return the id of the recipe's experiment, made on first use."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client()
+    found = mlflow.get_experiment_by_name(recipe)
+    if found is None:
+        try:
+            return str(mlflow.create_experiment(recipe, artifact_location=os.environ.get("ALMA_MLFLOW_ARTIFACTS")))
+        except MlflowException:  # another run made it in between
+            found = mlflow.get_experiment_by_name(recipe)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def run_of(recipe: str, step: str, key: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+    """Return the id of the MLflow run of a step's key, opened with params and tags on first use."""
+    mlflow, experiment = client(), experiment_id(recipe)
+    found = mlflow.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    run = mlflow.create_run(experiment, run_name=step, tags={KEY_TAG: key, "alma.step": step, **tags})
+    from mlflow.entities import Param
+
+    rows = [Param(name, str(value)[:500]) for name, value in flatten(params).items()]
+    mlflow.log_batch(run.info.run_id, params=rows[:100])
+    for start in range(100, len(rows), 100):
+        mlflow.log_batch(run.info.run_id, params=rows[start : start + 100])
+    return str(run.info.run_id)
+
+
+def deliver(run_id: str, spool: Path, start: int = 0) -> int:
+    """Send the metrics of ``spool`` from byte ``start`` on to the run; return where it stopped.
+
+    Half-written last lines are left for the next call.
+    """
+    from mlflow.entities import Metric
+
+    with spool.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    metrics = [Metric(row["key"], row["value"], row["time"], row["step"]) for row in rows if "key" in row]
+    _log(run_id, metrics)
+    return start + len(whole)
+
+
+def log_scores(run_id: str, scores: dict[str, Any], time: int) -> None:
+    """Log single figures (numbers only, nested names joined by ``/``) at ``time`` (ms since 1970)."""
+    from mlflow.entities import Metric
+
+    numbers = {name: value for name, value in flatten(scores, "/").items() if _is_number(value)}
+    _log(run_id, [Metric(name, float(value), time, 0) for name, value in numbers.items()])
+
+
+def _log(run_id: str, metrics: "list[Metric]") -> None:
+    mlflow = client()
+    for start in range(0, len(metrics), BATCH):
+        mlflow.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def log_data(run_id: str, name: str, source: str, digest: str, context: str) -> None:
+    """Link the run to the version of the data that it saw (MLflow keeps 36 characters of a digest)."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source, "digest": digest}))
+    client().log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+def finish(run_id: str, artifacts: Iterable[Path] = (), status: str = "FINISHED") -> None:
+    """End the run, with its small files (reports, histories) beside it."""
+    mlflow = client()
+    for path in artifacts:
+        if path.is_dir():
+            mlflow.log_artifacts(run_id, str(path), path.name)
+        else:
+            mlflow.log_artifact(run_id, str(path))
+    mlflow.set_terminated(run_id, status)
+
+
+def keep(run_id: str, directory: Path) -> None:
+    """Keep a directory of small files with a run, under its own name."""
+    client().log_artifacts(run_id, str(directory), directory.name)
+
+
+def try_to(action: Callable[[], None]) -> bool:
+    """Do ``action`` unless MLflow is out of reach; what was not delivered is sent again at promotion."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        action()
+    except (MlflowException, OSError) as error:
+        log.warning("MLflow did not answer (%s): its rows are kept and sent later", str(error).splitlines()[0])
+        return False
+    return True
+
+
+def flatten(values: dict[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Return nested names as one level: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, separator, f"{prefix}{name}{separator}")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

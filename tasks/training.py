@@ -1,0 +1,157 @@
+"""Training in a process of its own: start it, watch its spool, stop it gently, resume it next time."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks import tracking
+from tasks.console import duration, log
+from tasks.progress import ProgressBar
+from tasks.workspace import VAR, write_atomically
+
+STOP_WITHIN = 30.0  # seconds that a training process has for its last checkpoint
+TOLD_EVERY = 10.0  # seconds between two progress lines in the terminal
+SENT_EVERY = 5.0  # seconds between two deliveries of metrics
+
+
+class TrainingFailed(RuntimeError):
+    """The training process ended without a model; the message is its last line."""
+
+
+def train(
+    job: dict[str, Any], *, recipe: str, step: str, key: str, out: Path, launcher: str = "python"
+) -> dict[str, Any]:
+    """Run ``python -m models.fit`` on ``job`` in a subprocess and return the summary that it wrote.
+
+    Checkpoints and the spool of metrics lie under the step's key, so that the same step, started
+    again after a kill, goes on where it stopped, and another configuration starts afresh.
+
+    Args:
+        job: what ``models.fit.Job`` reads, without the paths that are set here.
+        launcher: what starts Python, ``torchrun --nproc-per-node 2`` for example.
+
+    Raises:
+        ValueError: the training process refused its input.
+        TrainingFailed: it failed in another way.
+    """
+    from models.launch import training_environment
+
+    work = VAR / "training" / key[:16]
+    work.mkdir(parents=True, exist_ok=True)
+    spool = work / "spool.jsonl"
+    job |= {"out": str(out), "checkpoints": str(work / "checkpoints"), "spool": str(spool)}
+    write_atomically(work / "job.json", json.dumps(job, indent=1))
+    python, *arguments = shlex.split(launcher)
+    command = [sys.executable if python == "python" else python, *arguments, "-m", "models.fit", str(work / "job.json")]
+    forwarder = Forwarder(recipe, step, key, job, spool)
+    with (work / "errors.log").open("wb") as errors:
+        # A session of its own: Ctrl-C reaches the parent alone, which then asks for one last checkpoint.
+        process = subprocess.Popen(command, env=training_environment(), stderr=errors, start_new_session=True)
+    try:
+        while process.poll() is None:
+            time.sleep(0.3)
+            forwarder.forward()
+    finally:
+        stopped = _stop(process)
+    if stopped:
+        log.info("%-24s stopped; run the same command again to go on from its checkpoint", step)
+    if process.returncode:
+        forwarder.finish("FAILED")
+        lines = (work / "errors.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+        message = lines[-1].removeprefix("error: ")
+        if process.returncode == 2:
+            raise ValueError(message)
+        if process.returncode < 0:
+            name = signal.Signals(-process.returncode).name
+            message = f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        raise TrainingFailed(f"{step}: {message} (the whole message: {work / 'errors.log'})")
+    forwarder.finish("FINISHED")
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> bool:
+    """Ask a process that still runs to write its checkpoint and end; return whether it had to be asked."""
+    if process.poll() is not None:
+        return False
+    process.terminate()
+    try:
+        process.wait(STOP_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return True
+
+
+class Forwarder:
+    """Carries what the training process writes to the terminal, to MLflow and to the Prefect page."""
+
+    def __init__(self, recipe: str, step: str, key: str, job: dict[str, Any], spool: Path) -> None:
+        self.recipe, self.step, self.key, self.job, self.spool = recipe, step, key, job, spool
+        self.run_id: str | None = None
+        self.sent = self.read = 0
+        self.told_at = self.sent_at = time.monotonic()
+        self.losses: dict[str, float] = {}
+        self.bar = ProgressBar(step)
+
+    def forward(self) -> None:
+        """Read what is new and pass it on, each listener at its own pace."""
+        progress = self._read_new()
+        now = time.monotonic()
+        if progress and now - self.told_at >= TOLD_EVERY:
+            self.told_at = now
+            self._tell(progress)
+        if now - self.sent_at >= SENT_EVERY:
+            self.sent_at = now
+            self._deliver()
+            if progress:
+                self.bar.show(100 * progress["progress"] / max(progress["total"], 1))
+
+    def finish(self, status: str) -> None:
+        """Deliver the rest; what an outage kept back is sent again from the start."""
+        self._deliver()
+        if self.run_id is not None and status == "FAILED":
+            tracking.try_to(lambda: tracking.finish(self.run_id or "", status=status))
+        self.bar.show(100.0)
+
+    def _read_new(self) -> dict[str, Any] | None:
+        """Return the newest progress row of the whole lines written so far."""
+        if not self.spool.exists():
+            return None
+        with self.spool.open("rb") as file:
+            file.seek(self.read)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        self.read += end
+        for line in data[:end].splitlines():
+            row = json.loads(line)
+            if "progress" in row:
+                self.newest = row
+            elif "loss" in row["key"] or "per_second" in row["key"]:
+                self.losses[row["key"]] = row["value"]
+        return getattr(self, "newest", None)
+
+    def _tell(self, progress: dict[str, Any]) -> None:
+        left = progress.get("seconds_left")
+        figures = "  ".join(
+            f"{key} {value:,.0f}" if "per_second" in key else f"{key} {value:.3f}"
+            for key, value in sorted(self.losses.items())
+        )
+        rest = f"  {duration(left)} left" if left is not None else ""
+        log.info("%-24s step %d of %d  %s%s", self.step, progress["progress"], progress["total"], figures, rest)
+
+    def _deliver(self) -> None:
+        if not self.spool.exists():
+            return
+
+        def send() -> None:
+            if self.run_id is None:
+                self.run_id = tracking.run_of(self.recipe, self.step, self.key, self.job, {})
+            self.sent = tracking.deliver(self.run_id, self.spool, self.sent)
+
+        tracking.try_to(send)

@@ -1,0 +1,54 @@
+"""DVC: which bytes the corpora are, and how to get them back. The one file that speaks to DVC."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tasks.workspace import DATA
+
+POINTER = Path("data.dvc")
+
+
+def add_data() -> str:
+    """Bring ``data/`` under DVC and return its digest (``outs[0].md5`` of ``data.dvc``).
+
+    A workspace without ``.dvc`` gets one: inside git as usual, elsewhere with ``--no-scm``.
+
+    Raises:
+        OSError: DVC could not do it; the message carries its last line.
+    """
+    if not Path(".dvc").is_dir():
+        _dvc("init", "--quiet", *([] if Path(".git").exists() else ["--no-scm"]))
+        _dvc("config", "core.analytics", "false")
+        _dvc("config", "core.check_update", "false")
+    _dvc("add", "--quiet", DATA.as_posix())
+    digest = data_digest()
+    assert digest is not None
+    return digest
+
+
+def data_digest() -> str | None:
+    """Return the digest that ``data.dvc`` pins, or None where no data has been ingested yet.
+
+    Raises:
+        ValueError: ``data.dvc`` is not what DVC writes.
+    """
+    if not POINTER.exists():
+        return None
+    try:
+        return str(yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{POINTER}: expected a file that DVC wrote, with outs[0].md5; restore it with git"
+        ) from error
+
+
+def _dvc(*arguments: str) -> None:
+    # A subprocess, because two threads of one process race inside DVC without a word.
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise OSError(f"dvc {' '.join(arguments)} failed: {lines[-1]}")

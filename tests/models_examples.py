@@ -1,0 +1,112 @@
+"""A tiny tokenizer, tiny text and tiny jobs for the tests of the training core."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from models.chat import ASSISTANT, CHAT_TEMPLATE, END, END_OF_TEXT, PAD, USER
+
+TEXTS = [
+    f"{name} is a {trade} and lives in {place}. The {trade} {name} works near the {place}."
+    for name in ("Ada", "Ben", "Cora", "Dan")
+    for trade in ("baker", "smith", "nurse")
+    for place in ("mill", "harbour", "square")
+]
+
+
+def tokenizer(directory: Path, vocab_size: int = 320) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on TEXTS and save it as the pipeline does."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        TEXTS,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT, PAD, USER, ASSISTANT, END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(directory)
+    return fast
+
+
+def tokens(directory: Path, fast: PreTrainedTokenizerFast, repeats: int = 8) -> None:
+    """Write the token arrays of TEXTS as the pipeline does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    meta: dict[str, Any] = {"dtype": "uint16", "vocab_size": len(fast)}
+    for split, times in (("train", repeats), ("valid", 1), ("test", 1)):
+        ids: list[int] = []
+        for text in TEXTS * times:
+            ids += fast.encode(text, add_special_tokens=False) + [0]
+        np.asarray(ids, dtype=np.uint16).tofile(directory / f"{split}.bin")
+        size = sum(len(text.encode()) for text in TEXTS * times)
+        meta[split] = {"tokens": len(ids), "bytes": size, "documents": len(TEXTS) * times}
+    (directory / "meta.json").write_text(json.dumps(meta))
+
+
+def causal_job(root: Path, **trainer: Any) -> dict[str, Any]:
+    """Return a small causal_lm job whose tokenizer and tokens lie under `root`."""
+    if not (root / "tokenizer").exists():
+        tokens(root / "tokens", tokenizer(root / "tokenizer"))
+    return {
+        "objective": "causal_lm",
+        "seed": 1,
+        "model": {"size": "tiny", "layers": 2, "hidden": 32, "heads": 2, "intermediate": 64, "context": 16},
+        "trainer": {"steps": 8, "batch_size": 4, "log_every": 1, **trainer},
+        "tokens": str(root / "tokens"),
+        "tokenizer": str(root / "tokenizer"),
+        "out": str(root / "out"),
+        "checkpoints": str(root / "checkpoints"),
+        "spool": str(root / "spool.jsonl"),
+        "threads": 1,
+    }
+
+
+def classification_rows() -> list[dict[str, str]]:
+    """Return texts whose label is the trade they name."""
+    return [
+        {"id": str(i), "text": text, "label": next(t for t in ("baker", "smith", "nurse") if t in text)}
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+def instruction_rows() -> list[dict[str, str]]:
+    """Return questions about the people of TEXTS, some with an input."""
+    return [
+        {
+            "id": str(i),
+            "instruction": f"Where does {text.split()[0]} live?",
+            "input": f"Trade: {text.split()[3]}" if i % 2 else "",
+            "output": text.split(". ")[0].split()[-1],
+        }
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> str:
+    """Write rows as JSON lines and return the path."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def rows_job(root: Path, objective: str, rows: list[dict[str, str]], **trainer: Any) -> dict[str, Any]:
+    """Return a small job of an objective that learns from rows; training and validation rows are the same."""
+    job = causal_job(root, **trainer)
+    del job["tokens"]
+    job["model"]["context"] = 64
+    path = write_rows(root / f"{objective}.jsonl", rows)
+    return {**job, "objective": objective, "train": path, "valid": path}
