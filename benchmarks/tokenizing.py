@@ -72,21 +72,18 @@ def encode_with_datasets(tokenizer: Path, source: Path, cache: Path) -> "Dataset
         ids = fast(batch["text"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return {"input_ids": [[*each, fast.eos_token_id] for each in ids]}
 
-    done = rows.map(
+    return rows.map(
         encode,
         batched=True,
         remove_columns=rows.column_names,
         num_proc=os.cpu_count(),
         load_from_cache_file=False,
     )
-    return done
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--text", type=Path, help="a text file, plain or .gz; else the starter corpus, varied"
-    )
+    parser.add_argument("--text", type=Path, help="a text file, plain or .gz; else the starter corpus, varied")
     parser.add_argument("--megabytes", type=int, default=20)
     parser.add_argument("--vocab-size", type=int, default=50257)
     parser.add_argument("--repeats", type=int, default=5)
@@ -121,9 +118,8 @@ def main() -> None:
     print(f"{size / MEGABYTE:.1f} MB, vocabulary {trained['vocab_size']}, {os.cpu_count()} cores\n")
     print("| side | median s | MB/s | ratio |\n|---|---|---|---|")
     for side, rate in rates.items():
-        print(
-            f"| {side} | {statistics.median(times[side]):.2f} | {rate:.1f} | {rate / rates['datasets.map']:.1f} |"
-        )
+        seconds, ratio = statistics.median(times[side]), rate / rates["datasets.map"]
+        print(f"| {side} | {seconds:.2f} | {rate:.1f} | {ratio:.1f} |")
 
 
 if __name__ == "__main__":

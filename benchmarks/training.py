@@ -1,7 +1,7 @@
 """Training speed beside the Hugging Face Trainer: `python benchmarks/training.py [turns]`.
 
-Both sides train the same Llama on the same token array with the same batch, in turns, each turn in a process of
-its own with that side's best environment: ours with `training_environment()`, theirs with bf16 and
+Both sides train the same Llama on the same token array with the same batch, in turns, each in a process of
+its own with that side's best environment: ours in `training_environment()`, theirs with bf16 and
 torch.compile. A turn reports the median tokens/s of its steps after warm-up, compilation excluded. Prints a
 Markdown table of medians over the turns.
 """
@@ -34,7 +34,7 @@ def build_model(shape: dict[str, int]) -> Any:
     from models.architecture import ArchitectureConfig, build
 
     sizes = {k: shape[k] for k in ("layers", "hidden", "heads", "intermediate", "context")}
-    return build(ArchitectureConfig(size="tiny", **sizes), shape["vocab"], 0, 0, 1)  # type: ignore[arg-type]
+    return build(ArchitectureConfig(size="tiny", **sizes), shape["vocab"], 0, 0, 1)
 
 
 def speed(times: list[float], shape: dict[str, int]) -> float:
@@ -69,13 +69,13 @@ def ours(shape: dict[str, int], tokens: np.ndarray) -> float:
     module = CausalLM(model, config, STEPS, "cpu")
     steps = Steps(lambda index: {"ids": packed.batch(index)}, 0, STEPS, 1)
     with tempfile.TemporaryDirectory() as folder, Spool(Path(folder) / "spool.jsonl") as spool:
-        callbacks = [Validation(lambda: [], spool, StopSignal()), Progress(spool), Clock()]
+        callbacks = [Validation(list, spool, StopSignal()), Progress(spool), Clock()]
         run(module, steps, STEPS, callbacks, DirectoryCheckpointIO(), None)
     return speed(times, shape)
 
 
-def theirs(shape: dict[str, int], tokens: np.ndarray) -> float:
-    """Train with transformers.Trainer in its best CPU setting and return tokens/s."""
+def theirs(shape: dict[str, int], tokens: np.ndarray, compiled: bool) -> float:
+    """Train with transformers.Trainer in bf16, compiled or not, and return tokens/s."""
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -100,7 +100,7 @@ def theirs(shape: dict[str, int], tokens: np.ndarray) -> float:
             max_steps=STEPS,
             per_device_train_batch_size=shape["batch"],
             bf16=True,
-            torch_compile=True,
+            torch_compile=compiled,
             optim="adamw_torch_fused",
             use_cpu=True,
             report_to=[],
@@ -112,11 +112,21 @@ def theirs(shape: dict[str, int], tokens: np.ndarray) -> float:
     return speed(times, shape)
 
 
+def measure(side: str, shape: dict[str, int], tokens: np.ndarray) -> float:
+    """Return the tokens/s of one side by its name in the table."""
+    return ours(shape, tokens) if side == "alma" else theirs(shape, tokens, compiled=side == "trainer compiled")
+
+
 def turn(side: str, name: str, environment: dict[str, str]) -> float:
     """Run one side once in a process of its own and return tokens/s."""
     command = [sys.executable, __file__, "--side", side, name]
     done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
     )
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr[-2000:]}")
@@ -129,21 +139,23 @@ def main() -> None:
         sys.path.insert(0, str(Path(__file__).parents[1]))
         shape = SHAPES[sys.argv[3]]
         tokens = np.random.default_rng(0).integers(0, shape["vocab"], 2_000_000).astype(np.uint16)
-        print(json.dumps({"ours": ours, "theirs": theirs}[sys.argv[2]](shape, tokens)))
+        print(json.dumps(measure(sys.argv[2], shape, tokens)))
         return
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from models.launch import training_environment
 
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     threads = {"OMP_NUM_THREADS": str(os.cpu_count())}
-    print("| shape | Trainer bf16 + compile, tokens/s | Alma, tokens/s | ratio |\n|---|---|---|---|")
+    sides = {"trainer": threads, "trainer compiled": threads, "alma": training_environment()}
+    print("| shape | Trainer bf16 | Trainer bf16 + compile | Alma | Alma / best Trainer |\n|---|---|---|---|---|")
     for name in SHAPES:
-        measured: dict[str, list[float]] = {"theirs": [], "ours": []}
+        measured: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(turns):
-            measured["theirs"].append(turn("theirs", name, threads))
-            measured["ours"].append(turn("ours", name, training_environment()))
-        a, b = (statistics.median(measured[side]) for side in ("theirs", "ours"))
-        print(f"| {name} | {a:,.0f} | {b:,.0f} | {b / a:.2f} |", flush=True)
+            for side, environment in sides.items():
+                measured[side].append(turn(side, name, environment))
+        medians = {side: statistics.median(values) for side, values in measured.items()}
+        ratio = medians["alma"] / max(medians["trainer"], medians["trainer compiled"])
+        print(f"| {name} | " + " | ".join(f"{m:,.0f}" for m in medians.values()) + f" | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:
     if name == "pipeline":
         from flows.table import print_table
 
-        print_table(receipt)
+        print_table(receipt, recipe)
     return 0
 
 

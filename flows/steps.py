@@ -1,6 +1,7 @@
-"""One step without Prefect, after what it needs: what `dvc repro` and the command line call."""
+"""A step by its name, after what it needs: what `dvc repro`, the command line and the partial flows call."""
 
-from functools import cached_property
+from collections.abc import Callable
+from typing import Any
 
 from tasks.assess import assess
 from tasks.audit import audit
@@ -17,71 +18,69 @@ from tasks.tokenizer import tokenizer
 
 
 class Steps:
-    """The steps of a recipe by name; each is the function that the flows call, without its Prefect task."""
+    """The steps of a recipe by name, each computed once: the same functions that the pipeline flow calls.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Inside a flow they run as Prefect tasks; else as plain functions, without a server.
+    """
+
+    def __init__(self, recipe: Recipe, *, as_tasks: bool = False) -> None:
         self.recipe = recipe
+        self.as_tasks = as_tasks
+        self._receipts: dict[tuple[str, str], Receipt] = {}
 
     def receipt(self, step: str, model: str = "") -> Receipt:
         """Return the receipt of ``step`` (of ``model``), computing it and what it needs where not done."""
-        return getattr(self, step) if not model else getattr(self, step)(model)
+        if (step, model) not in self._receipts:
+            self._receipts[step, model] = self._run(step, model)
+        return self._receipts[step, model]
 
-    @cached_property
-    def ingest(self) -> Receipt:
-        return ingest.fn(self.recipe)
+    def receipts(self, step: str, models: list[str]) -> list[Receipt]:
+        """Return the receipts of ``step`` for each of ``models``."""
+        return [self.receipt(step, model) for model in models]
 
-    @cached_property
-    def prepare(self) -> Receipt:
-        return prepare.fn(self.recipe, self.ingest)
+    def _run(self, step: str, model: str) -> Receipt:
+        of, recipe = self.receipt, self.recipe
 
-    @cached_property
-    def tokenizer(self) -> Receipt:
-        return tokenizer.fn(self.recipe, self.prepare)
+        def call(task: Any, *arguments: Any) -> Receipt:
+            function: Callable[..., Receipt] = task if self.as_tasks else task.fn
+            return function(*arguments)
 
-    @cached_property
-    def pretrain(self) -> Receipt:
-        return pretrain.fn(self.recipe, self.tokenizer)
+        match step:
+            case "ingest":
+                return call(ingest, recipe)
+            case "prepare":
+                return call(prepare, recipe, of("ingest"))
+            case "tokenizer":
+                return call(tokenizer, recipe, of("prepare"))
+            case "pretrain":
+                return call(pretrain, recipe, of("tokenizer"))
+            case "finetune":
+                return call(finetune, recipe, model, of("prepare"), of("tokenizer"), of("pretrain"))
+            case "scratch":
+                return call(scratch, recipe, model, of("prepare"), of("tokenizer"))
+            case "assess":
+                trained, control = self._trained(model), self._control(model)
+                return call(assess, recipe, model, of("prepare"), of("tokenizer"), trained, control)
+            case "audit":
+                return call(audit, recipe, model, of("prepare"), self._trained(model), of("assess", model))
+            case "promote":
+                data = of("prepare"), of("tokenizer"), of("pretrain")
+                evidence = self._trained(model), of("assess", model), of("audit", model)
+                return call(promote, recipe, model, *data, *evidence)
+            case "report":
+                results = {model: self._result(model) for model in recipe.models()}
+                return call(report, recipe, of("ingest"), of("prepare"), of("tokenizer"), results)
+        raise ValueError(f"{step!r}: there is no such step")
 
-    @cached_property
-    def report(self) -> Receipt:
-        results = {
-            model: Result(
-                self.trained(model), self.control(model), self.assess(model), self.audit(model), self.promote(model)
-            )
-            for model in self.recipe.models()
-        }
-        return report.fn(self.recipe, self.ingest, self.prepare, self.tokenizer, results)
-
-    def finetune(self, model: str) -> Receipt:
-        return finetune.fn(self.recipe, model, self.prepare, self.tokenizer, self.pretrain)
-
-    def scratch(self, model: str) -> Receipt:
-        return scratch.fn(self.recipe, model, self.prepare, self.tokenizer)
-
-    def trained(self, model: str) -> Receipt:
+    def _trained(self, model: str) -> Receipt:
         """Return the receipt that holds the model's weights."""
-        return self.pretrain if model == FOUNDATION else self.finetune(model)
+        return self.receipt("pretrain") if model == FOUNDATION else self.receipt("finetune", model)
 
-    def control(self, model: str) -> Receipt | None:
+    def _control(self, model: str) -> Receipt | None:
         """Return the receipt of the model's twin from scratch; a foundation has none."""
-        return None if model == FOUNDATION else self.scratch(model)
+        return None if model == FOUNDATION else self.receipt("scratch", model)
 
-    def assess(self, model: str) -> Receipt:
-        return assess.fn(
-            self.recipe, model, self.prepare, self.tokenizer, self.trained(model), self.control(model)
-        )
-
-    def audit(self, model: str) -> Receipt:
-        return audit.fn(self.recipe, model, self.prepare, self.trained(model), self.assess(model))
-
-    def promote(self, model: str) -> Receipt:
-        return promote.fn(
-            self.recipe,
-            model,
-            self.prepare,
-            self.tokenizer,
-            self.pretrain,
-            self.trained(model),
-            self.assess(model),
-            self.audit(model),
-        )
+    def _result(self, model: str) -> Result:
+        of = self.receipt
+        evidence = of("assess", model), of("audit", model), of("promote", model)
+        return Result(self._trained(model), self._control(model), *evidence)

@@ -1,7 +1,62 @@
 """The closing table of a pipeline run, in the terminal."""
 
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
 from tasks.receipts import Receipt
+from tasks.recipe import FOUNDATION
+
+WIDTH = 118
+TOWARDS_LESS = ("bits_per_byte",)
 
 
-def print_table(receipt: Receipt) -> None:
-    print(receipt.metrics["table"])
+def print_table(receipt: Receipt, recipe: str) -> None:
+    """Print what a report's receipt holds: models, scores beside baselines, verdicts, decisions, and what next."""
+    console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+    rows = receipt.metrics["table"]
+    table = Table(title=f"{receipt.recipe}: what came out", title_justify="left", show_lines=True)
+    for column in ("model", "score", "baselines", "audit", "decision", "version"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(
+            f"{row['model']}\n({row['kind']})",
+            f"{row['metric']}\n{_figure(row['metric'], row['score'])}",
+            "\n".join(f"{name} {_figure(row['metric'], value)}" for name, value in row["baselines"].items()),
+            "\n".join(f"{name}\n{verdict}" for name, verdict in row["audits"].items()),
+            _decision(row),
+            f"{row['version']}" + (f" @{row['alias']}" if row["alias"] else ""),
+        )
+    console.print(table)
+    for row in rows:
+        console.print(f"{row['model']}: {_headline(row)}", soft_wrap=True)
+        for reason in row["reasons"]:
+            console.print(f"  {reason}", soft_wrap=True, markup=False)
+    served = next((row["model"] for row in reversed(rows) if row["kind"] != FOUNDATION), rows[0]["model"])
+    console.print(
+        f"\nReport   {receipt.directory}/report.html (and report.md, report.json)\n"
+        f"Pages    make up, then the addresses that it prints\n"
+        f"Serve    MLFLOW_TRACKING_URI=sqlite:///var/mlflow/mlflow.db .venv/bin/mlflow models serve "
+        f"-m models:/{served}@champion --env-manager local\n"
+        f"Again    .venv/bin/python -m flows pipeline {recipe}   (what is done is found done)",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _figure(metric: str, value: float) -> str:
+    if metric in TOWARDS_LESS:
+        return f"{value:.3f}"
+    return f"{100 * value:.1f} %"
+
+
+def _decision(row: dict[str, Any]) -> str:
+    failed = sum(reason.startswith("fail") for reason in row["reasons"])
+    return _headline(row) + (f"\n{failed} reason{'s' * (failed > 1)} against, below" if failed else "")
+
+
+def _headline(row: dict[str, Any]) -> str:
+    if row["promoted"]:
+        return "promoted"
+    return "kept as challenger" if row["alias"] == "challenger" else "refused"

@@ -9,7 +9,7 @@ from models.config import Config
 # The configuration is read by the command line, which must not wait for torch: the builders import it.
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedModel
 
 
 class Size(NamedTuple):
@@ -67,13 +67,11 @@ class ArchitectureConfig(Config):
             raise ValueError(f"hidden is {size.hidden}, expected a multiple of heads ({size.heads})")
         if (size.hidden // size.heads) % 2:
             raise ValueError(
-                f"hidden is {size.hidden} with heads {size.heads}: a head is {size.hidden // size.heads} wide, "
+                f"hidden is {size.hidden} with heads {size.heads}: a head is {size.hidden // size.heads}, "
                 "expected an even width (rotary positions turn pairs of features)"
             )
         if size.heads % size.key_value_heads:
-            raise ValueError(
-                f"key_value_heads is {size.key_value_heads}, expected a divisor of heads ({size.heads})"
-            )
+            raise ValueError(f"key_value_heads is {size.key_value_heads}, expected a divisor of heads ({size.heads})")
         return self
 
     def resolved(self) -> Size:
@@ -88,9 +86,7 @@ class ArchitectureConfig(Config):
         return size._replace(**own)
 
 
-def build(
-    config: ArchitectureConfig, vocab_size: int, seed: int, eos_id: int, pad_id: int
-) -> "LlamaForCausalLM":
+def build(config: ArchitectureConfig, vocab_size: int, seed: int, eos_id: int, pad_id: int) -> "LlamaForCausalLM":
     """Return a randomly initialised causal language model in float32 on the CPU.
 
     The weights are a pure function of (config, vocab_size, seed); the caller's random state is left alone.
@@ -130,7 +126,7 @@ def parameter_count(model: "nn.Module") -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def training_flops_per_token(model: "nn.Module", context: float) -> float:
+def training_flops_per_token(model: "PreTrainedModel", context: float) -> float:
     """Return the floating-point operations of forward and backward for one token.
 
     6 N + 12 L H Q T (Chowdhery et al. 2022, PaLM, appendix B): N weights that multiply, L layers, H heads of

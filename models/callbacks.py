@@ -100,7 +100,7 @@ class Validation(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """Loss, learning rate, gradient norm and speed into the spool; steps and a message for whoever watches."""
+    """Loss, learning rate, gradient norm and speed into the spool, and a message for whoever watches."""
 
     def __init__(self, spool: Spool | None) -> None:
         self.spool = spool

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill, a full disk and a flipped bit: directories, written whole or not at all."""
+"""Checkpoints that survive a kill, a full disk and a flipped bit: directories written whole or not at all."""
 
 import hashlib
 import json
@@ -20,15 +20,13 @@ KEPT = 2
 
 
 class DirectoryCheckpointIO(CheckpointIO):
-    """Lightning's way to disk: `<parent>/step-<n>/` with the state and a manifest of sizes and SHA-256 digests.
+    """Lightning's way to disk: `<parent>/step-<n>/` with the state and a manifest of sizes and digests.
 
-    The directory appears under its name by one rename after everything in it was forced to disk, and the newest
+    The directory appears under its name by one rename after everything in it was forced to disk; the newest
     two are kept. The state is a torch file of tensors and plain values, loaded with `weights_only=True`.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write one checkpoint directory; OSError when the disk refuses, the older ones untouched."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,12 +57,8 @@ class DirectoryCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Return the state of one verified directory, on the CPU unless `map_location` says otherwise."""
         if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
-            raise ValueError(
-                "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, expected it unset: it makes files run code"
-            )
-        state: dict[str, Any] = torch.load(
-            Path(path) / STATE, map_location=map_location or "cpu", weights_only=True
-        )
+            raise ValueError("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, expected it unset: it makes files run code")
+        state: dict[str, Any] = torch.load(Path(path) / STATE, map_location=map_location or "cpu", weights_only=True)
         return state
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -104,7 +98,7 @@ def fault(checkpoint: Path) -> str | None:
 
 
 def newest_verified(directory: Path) -> Path | None:
-    """Return the newest checkpoint that verifies, warning about every one passed over; None when there is none."""
+    """Return the newest checkpoint that verifies, warning about every one passed over; None without one."""
     for path in checkpoints(directory):
         reason = fault(path)
         if reason is None:
@@ -158,9 +152,7 @@ def _size_of(value: Any) -> int:
 def _check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed * 1.1:
-        raise OSError(
-            f"{directory}: {free / 1e6:.0f} MB free, a checkpoint needs {needed * 1.1 / 1e6:.0f} MB"
-        )
+        raise OSError(f"{directory}: {free / 1e6:.0f} MB free, a checkpoint needs {needed * 1.1 / 1e6:.0f} MB")
 
 
 def _digest(path: Path) -> str:
@@ -170,9 +162,7 @@ def _digest(path: Path) -> str:
 
 def _write_manifest(directory: Path) -> None:
     files = {
-        p.name: {"size": p.stat().st_size, "sha256": _digest(p)}
-        for p in sorted(directory.iterdir())
-        if p.is_file()
+        p.name: {"size": p.stat().st_size, "sha256": _digest(p)} for p in sorted(directory.iterdir()) if p.is_file()
     }
     with (directory / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump({"files": files}, file, indent=1)

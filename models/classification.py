@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,7 @@ def label_names(rows: list[dict[str, str]]) -> list[str]:
     """Return the labels of the training rows in alphabetical order, at least two."""
     names = sorted({row["label"] for row in rows})
     if len(names) < 2:
-        raise ValueError(
-            f"label: the training rows have {len(names)} label ({names[0]!r}), expected at least two"
-        )
+        raise ValueError(f"label: the training rows have {len(names)} label ({names[0]!r}), expected at least two")
     return names
 
 
@@ -53,7 +52,7 @@ def require_known_labels(rows: list[dict[str, str]], names: list[str], path: Pat
 
 
 def choose(rows: list[dict[str, str]], most: int | None, seed: int) -> list[dict[str, str]]:
-    """Return at most `most` rows of a seeded shuffle, taking the labels in turn; smaller choices are nested."""
+    """Return at most `most` rows of a seeded shuffle, the labels in turn; smaller choices are nested."""
     if most is None or most >= len(rows):
         return rows
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -63,10 +62,8 @@ def choose(rows: list[dict[str, str]], most: int | None, seed: int) -> list[dict
     return [row for row in chain.from_iterable(turns) if row is not None][:most]
 
 
-def text_ids(
-    texts: list[str], tokenizer: PreTrainedTokenizerFast, context: int
-) -> tuple[list[np.ndarray], int]:
-    """Return the ids of the texts, cut after `context` tokens, and how many were cut; an empty text is one <eos>."""
+def text_ids(texts: list[str], tokenizer: PreTrainedTokenizerFast, context: int) -> tuple[list[np.ndarray], int]:
+    """Return the ids of the texts, cut after `context` tokens, and how many were; an empty text is <eos>."""
     ids = encode(tokenizer, texts)
     truncated = sum(len(row) > context for row in ids)
     empty = np.array([tokenizer.eos_token_id])
@@ -99,7 +96,8 @@ def last_token_logits(model: PreTrainedModel, ids: Tensor, lengths: Tensor) -> T
     """
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
-    logits: Tensor = model.score(last)
+    head: Any = model.score
+    logits: Tensor = head(last)
     return logits
 
 
@@ -134,9 +132,7 @@ def classifier(foundation: PreTrainedModel, names: list[str], seed: int) -> PreT
     return model
 
 
-def prepare(
-    job: Job, foundation: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, device: str
-) -> Workload:
+def prepare(job: Job, foundation: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, device: str) -> Workload:
     """Return the workload; ValueError names file, line and field of a row that cannot be used."""
     assert job.train is not None
     assert job.valid is not None

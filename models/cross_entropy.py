@@ -1,8 +1,8 @@
 """Output layer and cross-entropy in one step, a chunk of positions at a time.
 
 The logits of all positions are the largest tensor of a small model: stored once in float32, once as their
-log-softmax and once as gradient, they cost more than a layer. Here each chunk's gradient replaces its logits while
-they are in the cache (Hsu et al. 2024, Liger Kernel: fused linear cross-entropy).
+log-softmax and once as gradient, they cost more than a layer. Here each chunk's gradient replaces its logits
+while they are in the cache (Hsu et al. 2024, Liger Kernel: fused linear cross-entropy).
 """
 
 from typing import Any

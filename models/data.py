@@ -82,9 +82,7 @@ class PackedBatches:
         """Return batch `index` of the endless sequence, int64 [batch, context + 1]."""
         places = np.arange(index * self.batch_size, (index + 1) * self.batch_size)
         epochs, within = np.divmod(places, self.windows)
-        starts = np.concatenate(
-            [self._epoch(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)]
-        )
+        starts = np.concatenate([self._epoch(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)])
         return torch.from_numpy(self.tokens[starts[:, None] + self._span].astype(np.int64))
 
 
@@ -143,10 +141,7 @@ class Steps(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         for step in range(self.start, self.stop):
             first = step * self.accumulation
-            yield [
-                self.micro_batch((first + micro) * self.world + self.rank)
-                for micro in range(self.accumulation)
-            ]
+            yield [self.micro_batch((first + micro) * self.world + self.rank) for micro in range(self.accumulation)]
 
 
 def pad_right(rows: list[np.ndarray], value: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Train one model: `python -m models.fit job.json`.
 
-Exit code 0: done. 2: bad input, one line on stderr. 1: a failure, one line. 143 and 130: stopped by SIGTERM or
-SIGINT after a checkpoint; the same command resumes.
+Exit code 0: done. 2: bad input, one line on stderr. 1: a failure, one line. 143 and 130: stopped by SIGTERM
+or SIGINT after a checkpoint; the same command resumes.
 """
 
 import json
@@ -34,11 +34,12 @@ def load_tokenizer(directory: str) -> "PreTrainedTokenizerFast":
 
     if not (Path(directory) / "tokenizer.json").is_file():
         raise ValueError(f"{directory}: no tokenizer.json, expected a Hugging Face tokenizer directory")
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     for token in (END_OF_TEXT, PAD):
         if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
             raise ValueError(f"{directory}: the tokenizer has no {token} token")
-    return tokenizer
+    fast: PreTrainedTokenizerFast = tokenizer
+    return fast
 
 
 def load_model(job: Job, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedModel":
@@ -49,7 +50,7 @@ def load_model(job: Job, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedMod
     from models.chat import END_OF_TEXT, PAD
 
     if job.model is not None:
-        eos, pad = tokenizer.convert_tokens_to_ids([END_OF_TEXT, PAD])
+        eos, pad = (tokenizer.get_vocab()[token] for token in (END_OF_TEXT, PAD))
         return build(job.model, len(tokenizer), job.seed, eos, pad)
     assert job.base is not None
     if not (Path(job.base) / "config.json").is_file():
@@ -111,9 +112,7 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
     validation = Validation(work.valid, spool, stop, work.bits_per_byte)
     progress = Progress(spool)
     saving = Checkpoints(directory, job.trainer.checkpoint_every, stop)
-    steps = Steps(
-        work.micro_batch, start, start if stopped_early else total, job.trainer.accumulation, rank, processes
-    )
+    steps = Steps(work.micro_batch, start, start if stopped_early else total, job.trainer.accumulation, rank, processes)
     trainer = run(
         module,
         steps,
@@ -162,6 +161,7 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
         "precision": "bf16" if module.bf16 else "fp32",
         "compile": module.compiled,
         "attention": attention,
+        "forward": "lean" if module.lean else "transformers",
         "job": digest,
         **work.facts,
     }
@@ -200,12 +200,13 @@ def write_out(
     summary: dict[str, Any],
     spool: Path | None,
 ) -> None:
-    """Write the model as transformers loads it (safetensors, plain attention), the summary and the history."""
+    """Write the model as transformers loads it (safetensors, plain attention), summary and history."""
     from models.attention import set_attention
 
     out.mkdir(parents=True, exist_ok=True)
     set_attention(model, "sdpa")
-    model.to("cpu").save_pretrained(out / "model")
+    plain: Any = model
+    plain.to("cpu").save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     if spool is not None:
         shutil.copyfile(spool, out / "history.jsonl")

@@ -1,5 +1,7 @@
 """Greedy generation in batches, with the library's own loop and key-value cache."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -29,27 +31,26 @@ def generate(
             f"max_new_tokens is {max_new_tokens}, expected less than the context of {room + max_new_tokens}"
         )
     # Prompts carry their markers as text; these must become the markers' ids.
-    ids = [
-        e.ids[-room:]
-        for e in tokenizer.backend_tokenizer.encode_batch_fast(prompts, add_special_tokens=False)
-    ]
+    ids = [e.ids[-room:] for e in tokenizer.backend_tokenizer.encode_batch_fast(prompts, add_special_tokens=False)]
     for number, row in enumerate(ids):
         if not row:
             raise ValueError(f"prompt {number} is empty, expected at least one token")
     set_attention(model, "sdpa")
     was_training = model.training
     model.eval()
-    stops = tokenizer.convert_tokens_to_ids([END, tokenizer.eos_token])
+    stops = [tokenizer.convert_tokens_to_ids(END), tokenizer.eos_token_id]
     answers = [""] * len(prompts)
-    for chosen in plain_batches(np.array([len(row) for row in ids]), batch_size):
+    for numbers in plain_batches(np.array([len(row) for row in ids]), batch_size):
+        chosen: list[int] = numbers.tolist()
         width = max(len(ids[i]) for i in chosen)
         batch = torch.full((len(chosen), width), tokenizer.pad_token_id)
         mask = torch.zeros_like(batch)
-        for row, i in enumerate(chosen):
-            batch[row, width - len(ids[i]) :] = torch.tensor(ids[i])
-            mask[row, width - len(ids[i]) :] = 1
+        for line, i in enumerate(chosen):
+            batch[line, width - len(ids[i]) :] = torch.tensor(ids[i])
+            mask[line, width - len(ids[i]) :] = 1
         with torch.inference_mode():
-            output = model.generate(
+            library: Any = model
+            output = library.generate(
                 input_ids=batch.to(model.device),
                 attention_mask=mask.to(model.device),
                 max_new_tokens=max_new_tokens,
@@ -57,7 +58,7 @@ def generate(
                 eos_token_id=stops,
                 pad_token_id=tokenizer.pad_token_id,
             )
-        for row, i in enumerate(chosen):
-            answers[i] = decode(output[row, width:].tolist(), tokenizer)
+        for line, i in enumerate(chosen):
+            answers[i] = decode(output[line, width:].tolist(), tokenizer)
     model.train(was_training)
     return answers

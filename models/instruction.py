@@ -36,19 +36,17 @@ def choose(rows: list[dict[str, str]], most: int | None, seed: int) -> list[dict
     return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:most]]
 
 
-def featurise(
-    rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerFast, context: int, path: Path
-) -> Examples:
+def featurise(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerFast, context: int, path: Path) -> Examples:
     """Return the exchanges as token ids: `<|user|>` question `<|assistant|>` response `<|end|>`.
 
     An exchange longer than the context is dropped and counted, since half an answer teaches to stop early.
     Raises ValueError naming the file when none is left.
     """
-    markers = tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
-    for token, number in zip((USER, ASSISTANT, END), markers, strict=True):
-        if number is None or number == tokenizer.unk_token_id:
+    vocabulary = tokenizer.get_vocab()
+    for token in (USER, ASSISTANT, END):
+        if token not in vocabulary:
             raise ValueError(f"the tokenizer has no {token} token, expected the chat format's markers")
-    user, assistant, end = (np.array([number]) for number in markers)
+    user, assistant, end = (np.array([vocabulary[token]]) for token in (USER, ASSISTANT, END))
     questions = encode(tokenizer, [question(row["instruction"], row["input"]) for row in rows])
     responses = encode(tokenizer, [row["output"].strip() for row in rows])
     ids, starts = [], []
@@ -65,8 +63,8 @@ def featurise(
 def collate(ids: list[np.ndarray], starts: np.ndarray, pad_id: int) -> Batch:
     """Return padded ids [batch, longest], lengths [batch], and for each target its place and its token.
 
-    `places` [targets] index the flattened [batch * longest] positions whose *next* token is trained, `targets`
-    [targets] are those tokens: the response and `<|end|>`, never the question. All int64.
+    `places` [targets] index the flattened [batch * longest] positions whose *next* token is trained;
+    `targets` [targets] are those tokens: the response and `<|end|>`, never the question. All int64.
     """
     padded = pad_right(ids, pad_id)
     width = padded.shape[1]
@@ -102,9 +100,9 @@ class Instruction(Objective):
 
 def decode(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> str:
     """Return the text of a generated response, up to its end marker."""
-    stops = set(tokenizer.convert_tokens_to_ids([END, tokenizer.eos_token, tokenizer.pad_token]))
+    stops = {tokenizer.convert_tokens_to_ids(END), tokenizer.eos_token_id, tokenizer.pad_token_id}
     cut = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-    return tokenizer.decode(ids[:cut], clean_up_tokenization_spaces=False).strip()
+    return str(tokenizer.decode(ids[:cut], clean_up_tokenization_spaces=False)).strip()
 
 
 def prepare(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, device: str) -> Workload:

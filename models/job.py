@@ -81,7 +81,7 @@ class Job(Config):
         return self
 
     def digest(self) -> str:
-        """Return the SHA-256 of everything that decides the weights: the job's own values and its data's bytes."""
+        """Return the SHA-256 of all that decides the weights: the job's values and its data's bytes."""
         values = self.model_dump(mode="json", exclude={"out", "checkpoints", "spool", "threads"})
         hasher = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
         for name in ("train", "valid"):

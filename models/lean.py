@@ -1,10 +1,10 @@
-"""The Llama forward and backward with few passes over memory: same weights, same numbers, for training on a CPU.
+"""The Llama forward and backward in few passes over memory: same weights, same numbers, on a CPU.
 
-On a CPU the matrix products of a small model take half of a step, and passes over activations the rest: casts of
-one input for each of its layers, norms in several kernels, rotations in float32, masks. This module computes what
-transformers' `LlamaModel` computes for right-padded or packed input, and tests hold it to that: norm weights
-and the attention scale are folded into the next layer's weights, query, key and value are one product, gate and up
-another, and four hand-written backwards keep only what they need.
+On a CPU the matrix products of a small model take half of a step and passes over activations the rest: casts
+of one input for each of its layers, norms in several kernels, rotations in float32, masks. This module computes
+what transformers' `LlamaModel` computes for right-padded or packed input, and tests hold it to that: norm
+weights and the attention scale are folded into the next layer's weights; query, key and value are one product,
+gate and up another; hand-written backwards keep only what they need.
 """
 
 from functools import lru_cache
@@ -86,9 +86,7 @@ class _Attention(torch.autograd.Function):
         _, batch, heads, tokens, width = turned.shape
         half = width // 2
         query, key, value = turned.view(3, batch * heads, tokens, width)
-        mixed = (
-            outputs[0].view(batch, tokens, heads, width).transpose(1, 2).reshape(batch * heads, tokens, width)
-        )
+        mixed = outputs[0].view(batch, tokens, heads, width).transpose(1, 2).reshape(batch * heads, tokens, width)
         inner = torch.bmm(mixed, value.transpose(1, 2))
         scores = torch.ops.aten._softmax_backward_data(inner, weights, -1, weights.dtype)
         gradients = torch.empty_like(turned)
@@ -118,7 +116,7 @@ def _rotation(width: int, tokens: int, theta: float, dtype: torch.dtype) -> tupl
 
 def applies(model: PreTrainedModel, device: str, longest: int) -> bool:
     """Return whether `hidden_states` computes this model: a plain Llama on a CPU at short context."""
-    config = model.config
+    config: Any = model.config
     return (
         device == "cpu"
         and longest <= LONGEST_WRITTEN_OUT
@@ -126,7 +124,7 @@ def applies(model: PreTrainedModel, device: str, longest: int) -> bool:
         and config.num_key_value_heads == config.num_attention_heads
         and config.hidden_act == "silu"
         and not (config.attention_bias or config.mlp_bias or config.attention_dropout)
-        and config.rope_parameters["rope_type"] == "default"
+        and (config.rope_parameters or {})["rope_type"] == "default"
     )
 
 
@@ -143,9 +141,7 @@ def hidden_states(body: Any, ids: Tensor, dtype: torch.dtype) -> Tensor:
     stream = F.embedding(ids.flatten(), body.embed_tokens.weight, body.padding_idx)
     for layer in body.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        fused = torch.cat(
-            [attention.q_proj.weight * width**-0.5, attention.k_proj.weight, attention.v_proj.weight]
-        )
+        fused = torch.cat([attention.q_proj.weight * width**-0.5, attention.k_proj.weight, attention.v_proj.weight])
         fused = (fused * layer.input_layernorm.weight).to(dtype)
         mixed = F.linear(_Norm.apply(stream, eps, dtype), fused).view(batch, tokens, 3, heads, width)
         mixed = _Attention.apply(mixed, cosine, sine)

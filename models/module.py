@@ -49,15 +49,11 @@ class Objective(pl.LightningModule):
         self.compiled = choose_compile(config, device)
         self.device_kind = device
         self.dtype_of_products = torch.bfloat16 if self.bf16 else torch.float32
-        self.lean = not self.compiled and lean.applies(
-            model, device, int(model.config.max_position_embeddings)
-        )
+        self.lean = not self.compiled and lean.applies(model, device, int(model.config.max_position_embeddings))
         self.job_digest = ""
         self.tokens_seen = 0
         self.positions_seen = 0
-        self._sum: Callable[[Batch], Tensor] = (
-            torch.compile(self.loss_sum) if self.compiled else self.loss_sum
-        )
+        self._sum: Callable[[Batch], Tensor] = torch.compile(self.loss_sum) if self.compiled else self.loss_sum
 
     def loss_sum(self, batch: Batch) -> Tensor:
         """Return the float32 sum of the loss over the batch's targets, a scalar."""
@@ -104,9 +100,7 @@ class Objective(pl.LightningModule):
         total = float(sum(count.targets for count in counts))
         world = self.trainer.world_size
         if world > 1:
-            total = float(
-                self.trainer.strategy.reduce(torch.tensor(total, device=self.device), reduce_op="sum")
-            )
+            total = float(self.trainer.strategy.reduce(torch.tensor(total, device=self.device), reduce_op="sum"))
             # The data-parallel gradient is a mean over processes; this turns it into the sum.
             total /= world
         loss = torch.zeros((), device=self.device)
@@ -145,9 +139,7 @@ class Objective(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser; the learning rate is set in the step, as a pure function of its number."""
-        return build_optimizer(
-            self.model, self.config.learning_rate, self.config.weight_decay, self.config.beta2
-        )
+        return build_optimizer(self.model, self.config.learning_rate, self.config.weight_decay, self.config.beta2)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the job's digest and the counters."""
@@ -162,9 +154,7 @@ class Objective(pl.LightningModule):
         self.tokens_seen, self.positions_seen = checkpoint["alma"]["tokens"], checkpoint["alma"]["positions"]
 
     @torch.no_grad()
-    def mean_loss(
-        self, batches: Iterable[Batch], stopped: Callable[[], bool] = lambda: False
-    ) -> float | None:
+    def mean_loss(self, batches: Iterable[Batch], stopped: Callable[[], bool] = lambda: False) -> float | None:
         """Return the mean loss per target over the batches, or None when `stopped` says so in between."""
         total, count = 0.0, 0
         self.model.eval()

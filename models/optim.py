@@ -33,9 +33,7 @@ def learning_rate_factor(
     return 1 - (1 - final_share) * progress
 
 
-def build_optimizer(
-    model: nn.Module, learning_rate: float, weight_decay: float, beta2: float
-) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
     """Return fused AdamW (Loshchilov and Hutter 2019); norms, biases and embeddings do not decay."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
@@ -44,13 +42,11 @@ def build_optimizer(
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=True)
 
 
-def clip_inside_step(
-    optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float
-) -> Tensor:
-    """Make the next fused step scale gradients to at most norm `clip`, and skip itself if the norm is no number.
+def clip_inside_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float) -> Tensor:
+    """Make the next fused step scale gradients to at most norm `clip`, and skip itself if that is no number.
 
-    The fused kernel divides by `grad_scale` while it reads the gradients anyway, so that clipping costs no pass of
-    its own, and does nothing where `found_inf` is set. Returns the L2 norm before clipping, a scalar.
+    The fused kernel divides by `grad_scale` while it reads the gradients anyway, so that clipping costs no pass,
+    and does nothing where `found_inf` is set. Returns the L2 norm before clipping, a scalar.
     """
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     optimizer.grad_scale = (norm / clip).clamp(min=1.0)  # type: ignore[attr-defined]

@@ -21,28 +21,24 @@ def continuation_log_probabilities(
 ) -> list[float]:
     """Return log P(continuation | prefix) of each pair, in nats, float32.
 
-    Prefix and continuation are tokenised as one text, as in training. The continuation's tokens are those that
-    hold any character at or after the border, so that a token across it counts to the continuation. An empty
-    prefix is conditioned on `<|endoftext|>`. A text longer than the context keeps its end. Raises ValueError for
-    an empty continuation, or one that leaves no room for any prefix.
+    Prefix and continuation are tokenised as one text, as in training. The continuation's tokens are those
+    that hold any character at or after the border, so that a token across it counts to the continuation. An empty
+    prefix is conditioned on `<|endoftext|>`. A text longer than the context keeps its end. Raises ValueError
+    for an empty continuation, or one that leaves no room for any prefix.
     """
     context = int(model.config.max_position_embeddings)
     encodings = tokenizer.backend_tokenizer.encode_batch([a + b for a, b in pairs], add_special_tokens=False)
     ids: list[np.ndarray] = []
     starts: list[int] = []
     for number, ((prefix, continuation), encoding) in enumerate(zip(pairs, encodings, strict=True)):
-        start = next(
-            (i for i, (_, end) in enumerate(encoding.offsets) if end > len(prefix)), len(encoding.ids)
-        )
+        start = next((i for i, (_, end) in enumerate(encoding.offsets) if end > len(prefix)), len(encoding.ids))
         row = np.array([tokenizer.eos_token_id, *encoding.ids]) if start == 0 else np.array(encoding.ids)
         start = max(start, 1)
         if not continuation or start >= len(row):
             raise ValueError(f"pair {number}: the continuation {continuation!r:.40} has no token of its own")
         cut = max(0, len(row) - context)
         if start - cut < 1:
-            raise ValueError(
-                f"pair {number}: the continuation has {len(row) - start} tokens, the context {context}"
-            )
+            raise ValueError(f"pair {number}: the continuation has {len(row) - start} tokens, the context {context}")
         ids.append(row[cut:])
         starts.append(start - cut)
     results = [0.0] * len(pairs)
@@ -91,9 +87,9 @@ def token_array_loss(
 def classify(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], batch_size: int = 64
 ) -> tuple[list[str], np.ndarray]:
-    """Return the likeliest label of each text and the probabilities [n, labels] in the order of config.id2label."""
+    """Return the likeliest label of each text and probabilities [n, labels] in the order of config.id2label."""
     ids, _ = text_ids(texts, tokenizer, int(model.config.max_position_embeddings))
-    logits = torch.zeros(len(texts), model.config.num_labels)
+    logits = torch.zeros(len(texts), len(model.config.id2label or {}))
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -103,5 +99,5 @@ def classify(
             lengths = torch.tensor([len(row) for row in rows], device=model.device)
             logits[torch.from_numpy(chosen)] = last_token_logits(model, padded, lengths).float().cpu()
     model.train(was_training)
-    names = {int(number): name for number, name in model.config.id2label.items()}
+    names = {int(number): name for number, name in (model.config.id2label or {}).items()}
     return decode(logits, names)

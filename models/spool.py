@@ -8,7 +8,9 @@ from types import TracebackType
 
 
 class Spool:
-    """An append-only file of `{"time", "step", "key", "value"}` and `{"time", "progress", "total", "message"}` rows.
+    """An append-only file of values and of progress.
+
+    Rows are `{"time", "step", "key", "value"}` and `{"time", "progress", "total", "message"}`.
 
     Times are Unix milliseconds. A reader may follow the file while it grows and forward it as often as it
     likes: a row never changes.
@@ -27,9 +29,7 @@ class Spool:
 
     def progress(self, done: int, total: int, message: str) -> None:
         """Write how far the run is, in optimiser steps."""
-        self._write(
-            {"time": time.time_ns() // 1_000_000, "progress": done, "total": total, "message": message}
-        )
+        self._write({"time": time.time_ns() // 1_000_000, "progress": done, "total": total, "message": message})
 
     def _write(self, row: dict[str, object]) -> None:
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")

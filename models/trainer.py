@@ -44,7 +44,7 @@ class TrainerConfig(Config):
     clip: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Largest norm of the gradient."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """bf16 computes in bfloat16 and keeps weights in float32; auto takes it where the hardware is fast at it."""
+    """bf16 computes in bfloat16 and keeps weights in float32; auto: where the hardware is fast at it."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: on for a GPU, off for a CPU, where it pays only after 5 to 15 minutes."""
     validate_every: int | None = Field(default=None, ge=1)
@@ -61,9 +61,7 @@ class TrainerConfig(Config):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainerConfig":
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError(
-                f"steps is {self.steps} and epochs is {self.epochs}, expected exactly one of them"
-            )
+            raise ValueError(f"steps is {self.steps} and epochs is {self.epochs}, expected exactly one of them")
         if self.patience is not None and self.validate_every is None:
             raise ValueError(f"patience is {self.patience} without validate_every, expected both")
         return self
@@ -108,7 +106,7 @@ def device_name() -> str:
 
 
 def world() -> tuple[int, int]:
-    """Return (rank, processes) as the launcher (torchrun, srun) put them into the environment; (0, 1) alone."""
+    """Return (rank, processes) as the launcher (torchrun) put them into the environment; (0, 1) alone."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -152,7 +150,5 @@ def run(
             barebones=False,
         )
         loader: Any = torch.utils.data.DataLoader(steps, batch_size=None)
-        trainer.fit(
-            module, loader, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True
-        )
+        trainer.fit(module, loader, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     return trainer

@@ -51,13 +51,22 @@ def assess(
         else:
             assert control is not None
             predictions, scores = _assess_specialist(
-                task_name, weights, control.part("model"), held_out, config.get("max_new_tokens", 0), recipe.seed
+                task_name,
+                weights,
+                control.part("model"),
+                held_out,
+                config.get("max_new_tokens", 0),
+                recipe.seed,
             )
             write_rows(out / PREDICTIONS, predictions)
             baselines = {name: _values(found) for name, found in scores.items() if name != "model"}
         whole = {name: found.model_dump(mode="json") for name, found in scores.items()}
         (out / SCORES).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return {"scores": _values(scores["model"]), "baselines": baselines, "test_digest": _test_digest(held_out)}
+        return {
+            "scores": _values(scores["model"]),
+            "baselines": baselines,
+            "test_digest": _test_digest(held_out),
+        }
 
     return run_step(
         recipe.name,
@@ -104,7 +113,10 @@ def _assess_specialist(
     """Return the predictions on the test split, row by row, and the scores of the model and its baselines."""
     train = list(read_rows(rows.directory / "train.jsonl"))
     test = list(read_rows(rows.directory / "test.jsonl"))
-    contenders = {"model": load(weights.directory, task_name), "from_scratch": load(control.directory, task_name)}
+    contenders = {
+        "model": load(weights.directory, task_name),
+        "from_scratch": load(control.directory, task_name),
+    }
     if task_name == "classification":
         truth = [row["label"] for row in test]
         answers = {

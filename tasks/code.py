@@ -63,19 +63,23 @@ def module_path(module: str) -> Path | None:
     return None
 
 
-@cache
-def _tree(module: str) -> ast.Module:
+def _file(module: str) -> Path:
     path = module_path(module)
     if path is None:
         raise ModuleNotFoundError(f"{module} is no module of this project")
+    return path
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    path = _file(module)
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """Return the project modules that ``module`` names in an import, at any depth of its code."""
-    path = module_path(module)
-    assert path is not None
+    path = _file(module)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found: list[str] = []
     for node in ast.walk(_tree(module)):
@@ -89,8 +93,7 @@ def _imports(module: str) -> tuple[str, ...]:
 
 @cache
 def _source_digest(module: str) -> str:
-    path = module_path(module)
-    assert path is not None
+    path = _file(module)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

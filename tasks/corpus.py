@@ -73,9 +73,7 @@ class PrepareConfig(Config):
     @model_validator(mode="after")
     def _shares_leave_a_rest(self) -> Self:
         if self.valid_share + self.test_share >= 1:
-            raise ValueError(
-                f"valid_share: {self.valid_share:g} and test_share {self.test_share:g} leave no train"
-            )
+            raise ValueError(f"valid_share: {self.valid_share:g} and test_share {self.test_share:g} leave no train")
         return self
 
 
@@ -118,9 +116,7 @@ def list_pieces(config: PrepareConfig, row: Row, counts: Counter[str]) -> list[R
         if fault:
             counts[f"dropped_{fault}"] += 1
         else:
-            pieces.append(
-                {**row, "id": row["id"] if len(texts) == 1 else f"{row['id']}/{number}", "text": text}
-            )
+            pieces.append({**row, "id": row["id"] if len(texts) == 1 else f"{row['id']}/{number}", "text": text})
     return pieces
 
 
@@ -173,11 +169,8 @@ def drop_near_duplicates(config: PrepareConfig, rows: Rows, counts: Counter[str]
         config.seed,
     )
     counts["near_duplicates"] += len(dropped)
-    kept: Rows = {split: [] for split in HELD_OUT_FIRST if split in rows}
-    for number, (split, row) in enumerate(flat):
-        if number not in dropped:
-            kept[split].append(row)
-    return kept
+    kept = [place for number, place in enumerate(flat) if number not in dropped]
+    return {split: [row for place, row in kept if place == split] for split in HELD_OUT_FIRST if split in rows}
 
 
 def split_rows(config: PrepareConfig, rows: Rows, origins: dict[str, str]) -> Rows:
@@ -210,9 +203,8 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
             if whole is None:
                 counts["dropped_empty"] += 1
                 continue
-            digest = digest_row(whole, whole=False)
             pieces = list_pieces(config, whole, counts) if kind == "text" else [whole]
-            origins.update((piece["id"], digest) for piece in pieces)
+            origins.update(dict.fromkeys((p["id"] for p in pieces), digest_row(whole, whole=False)))
             clean[split] += pieces
     clean = drop_exact_duplicates(clean, counts)
     if kind == "text":
@@ -222,7 +214,6 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
     if not done["train"]:
         raise ValueError(f"{name}: no row of train is left of {counts['rows_in']}: {dict(counts)}")
     if kind == "classification":
-        counts["label_conflicts"] += 0
         check_labels(name, done)
     return done, dict(counts)
 
@@ -256,18 +247,18 @@ def remove_contamination(config: PrepareConfig, datasets: dict[str, Rows]) -> di
             for row in rows[split]:
                 index.add(f"{name}/{split}", row)
             report[f"{name}/{split}"] = {"items": len(rows[split]), "removed": []}
-    for split, rows in datasets["corpus"].items():
+    for part, documents in datasets["corpus"].items():
         kept = []
-        for row in rows:
+        for row in documents:
             overlaps = index.find(row["text"])
-            if split != "train":  # held-out documents of the corpus overlap with themselves
+            if part != "train":  # held-out documents of the corpus overlap with themselves
                 overlaps = [overlap for overlap in overlaps if not overlap.held_out.startswith("corpus/")]
             for overlap in overlaps:
-                entry = {"document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
-                report[overlap.held_out]["removed"].append(entry)
+                pair = {"document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
+                report[overlap.held_out]["removed"].append(pair)
             if not overlaps:
                 kept.append(row)
-        datasets["corpus"][split] = kept
+        datasets["corpus"][part] = kept
     for held_out, entry in report.items():
         removed = entry.pop("removed")
         entry["unchecked"] = index.unchecked.get(held_out, 0)
@@ -298,7 +289,8 @@ def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out:
         for split in SPLITS:
             write_rows(out / name / f"{split}.jsonl", rows[split])
         counts[name]["rows_out"] = {split: len(rows[split]) for split in SPLITS}
-    text = json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True)
-    (out / CONTAMINATION).write_text(text + "\n", encoding="utf-8")
-    summary = {name: {k: v for k, v in entry.items() if k != "removed"} for name, entry in report.items()}
-    return {"datasets": counts, "contamination": summary}
+    text = json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    (out / CONTAMINATION).write_text(text, encoding="utf-8")
+    for entry in report.values():
+        del entry["removed"]
+    return {"datasets": counts, "contamination": report}

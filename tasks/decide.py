@@ -185,9 +185,7 @@ def _score_gates(candidate: Evidence, rules: KindPolicy) -> list[tuple[bool, str
     return gates
 
 
-def _audit_gates(
-    candidate: Evidence, rules: KindPolicy, waivers: list[Waiver], today: date
-) -> list[tuple[bool, str]]:
+def _audit_gates(candidate: Evidence, rules: KindPolicy, waivers: list[Waiver], today: date) -> list[tuple[bool, str]]:
     """Ask every required audit for PASS, or for INCONCLUSIVE with a waiver in force."""
     found = {audit.audit: audit for audit in candidate.audits}
     gates = []

@@ -145,8 +145,7 @@ def load_tiktoken(tokenizer: Path) -> "Encoding":
     stored = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
     special = {token["content"]: token["id"] for token in stored["added_tokens"]}
     patterns = [
-        part.get("pattern", {}).get("Regex")
-        for part in (stored["pre_tokenizer"] or {}).get("pretokenizers", [])
+        part.get("pattern", {}).get("Regex") for part in (stored["pre_tokenizer"] or {}).get("pretokenizers", [])
     ]
     if stored["model"]["type"] != "BPE" or PATTERN not in patterns:
         raise ValueError(f"{tokenizer}: expected a byte-level BPE tokenizer of this project")
@@ -187,9 +186,7 @@ def _check_agreement(tokenizer: Path, encoding: "Encoding", texts: list[str]) ->
     reference.encode_special_tokens = True  # text that looks like a special token is text
     for text in texts:
         ids = encoding.encode_ordinary(text)
-        assert ids == reference.encode(text, add_special_tokens=False).ids, (
-            f"tokenizers disagree on {text[:80]!r}"
-        )
+        assert ids == reference.encode(text, add_special_tokens=False).ids, f"tokenizers disagree on {text[:80]!r}"
 
 
 def encode_split(tokenizer: Path, source: Path, target: Path) -> dict[str, int]:

@@ -24,8 +24,8 @@ GZIP_SIZE_LIMIT = 64 << 30
 ARRAY_SIZE_LIMIT = 256 << 20
 CHECK_EVERY = 16 << 20
 
+# JSON strings (an unclosed one runs to the end, so that the scan stays linear) and structural marks.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
-# JSON strings (an unclosed one runs to the end, so that the scan stays linear) and structural marks
 
 
 class Record(NamedTuple):
@@ -83,8 +83,8 @@ def read_lines(path: Path, shown: str) -> Iterator[tuple[int, bytes, bool]]:
 
 def quote(row: bytes | str) -> str:
     """Return the first 200 characters of a row as printable text, for the quarantine file."""
-    text = row[:800].decode("utf-8", "replace") if isinstance(row, bytes) else row[:200]
-    return text.encode("utf-8", "replace").decode("utf-8")[:200]
+    raw = row if isinstance(row, bytes) else row[:200].encode("utf-8", "replace")
+    return raw[:800].decode("utf-8", "replace")[:200]
 
 
 def too_long(line: int, row: bytes | str) -> Fault:
@@ -126,8 +126,8 @@ def read_text(path: Path, shown: str, document: str, document_words: int) -> Ite
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
+    names = [name for name, _ in pairs]
+    if len(fields) < len(names):
         raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice")
     return fields
 
@@ -147,12 +147,8 @@ def _depth(raw: bytes) -> int:
     """Return how deep brackets nest outside of strings."""
     depth = deepest = 0
     for match in _STRUCTURE.finditer(raw):
-        mark = match[0]
-        if mark in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in b"]}":
-            depth -= 1
+        depth += (match[0] in b"[{") - (match[0] in b"]}")
+        deepest = max(deepest, depth)
     return deepest
 
 
@@ -197,9 +193,7 @@ def read_json(path: Path, shown: str) -> Iterator[Record | Fault]:
         size += len(piece) + 1
         if long or size > ARRAY_SIZE_LIMIT:
             limit = LINE_LIMIT if long else ARRAY_SIZE_LIMIT
-            raise ValueError(
-                f"{shown}: line {number}: more than {limit} bytes; write it as JSON lines (jsonl)"
-            )
+            raise ValueError(f"{shown}: line {number}: more than {limit} bytes; write it as JSON lines (jsonl)")
         pieces.append(piece)
     raw = b"\n".join(pieces)
     opening = len(raw) - len(raw.lstrip())
@@ -216,7 +210,7 @@ def read_json(path: Path, shown: str) -> Iterator[Record | Fault]:
             item = raw[begin : match.start()]
             first = begin + len(item) - len(item.lstrip())
             line, counted = line + raw.count(b"\n", counted, first), first
-            if item.strip() or depth == 1:
+            if item.strip() or depth:
                 yield parse_object(line, item.strip())
             begin = match.end()
         if depth == 0:

@@ -74,8 +74,7 @@ def classification_scores(
             intervals[name] = percentile_interval(found[name], values)
     scorer = "scikit-learn"
     scores = {
-        name: _score(found[name], intervals.get(name), len(references), scorer)
-        for name in ("accuracy", "macro_f1")
+        name: _score(found[name], intervals.get(name), len(references), scorer) for name in ("accuracy", "macro_f1")
     }
     return Scores(scores=scores, labels=names, f1=found["f1"], confusion=found["confusion"])
 
@@ -141,9 +140,7 @@ def language_scores(
         }
         intervals = {name: percentile_interval(found[name], values) for name, values in drawn.items()}
     scorer = "teacher-forced log-likelihood"
-    return Scores(
-        scores={name: _score(found[name], intervals.get(name), len(nats), scorer) for name in found}
-    )
+    return Scores(scores={name: _score(found[name], intervals.get(name), len(nats), scorer) for name in found})
 
 
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:

@@ -72,7 +72,12 @@ def promote(
             _example(recipe, model, prepared),
             decision.alias,
         )
-        record = {**decision.model_dump(mode="json"), "version": version, "run_id": run_id, "lineage": lineage}
+        record = {
+            **decision.model_dump(mode="json"),
+            "version": version,
+            "run_id": run_id,
+            "lineage": lineage,
+        }
         (out / DECISION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return {"promote": decision.promote, "alias": decision.alias, "version": version, "run_id": run_id}
 

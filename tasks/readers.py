@@ -117,9 +117,7 @@ def _text_of(value: Any, field: str, required: bool, bounded: bool) -> str:
     return value
 
 
-def to_row(
-    record: Record, kind: str, source: Source, default_id: str, bounded: bool = True
-) -> dict[str, str]:
+def to_row(record: Record, kind: str, source: Source, default_id: str, bounded: bool = True) -> dict[str, str]:
     """Return a record as a row of the data contract; ValueError says what is missing or of the wrong type."""
     fields = record.fields
     row: dict[str, str] = {}

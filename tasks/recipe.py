@@ -150,7 +150,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{path}:{where} is not YAML ({getattr(error, 'problem', None) or error})") from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ValueError(f"{path}:{where} is not YAML ({problem})") from None
     except RecursionError:
         raise ValueError(f"{path}: is nested too deeply") from None
     if not isinstance(values, dict):

@@ -31,9 +31,7 @@ def champion(name: str) -> tuple[str, dict[str, Any]] | None:
 
 def find(name: str, promotion_key: str) -> str | None:
     """Return the version that was registered under ``promotion_key``, or None."""
-    found = tracking.client().search_model_versions(
-        f"name = '{name}' and tags.`{PROMOTION_KEY}` = '{promotion_key}'"
-    )
+    found = tracking.client().search_model_versions(f"name = '{name}' and tags.`{PROMOTION_KEY}` = '{promotion_key}'")
     return max((str(version.version) for version in found), key=int, default=None)
 
 

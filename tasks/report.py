@@ -35,9 +35,7 @@ def report(
         from tasks.report_pages import write_pages
 
         content = gather(recipe, ingested, prepared, encoded, results)
-        (out / f"{REPORT}.json").write_text(
-            json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        (out / f"{REPORT}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_pages(content, out)
         return {"table": content["table"]}
 

@@ -86,9 +86,7 @@ class Source(Config):
         if not getattr(self, needed):
             raise ValueError(f"{needed}: is needed by a source of kind {self.kind}")
         if self.kind == "hub" and not _COMMIT.fullmatch(self.revision):
-            raise ValueError(
-                f"revision: expected a commit (40 hexadecimal digits; names move), got {self.revision!r}"
-            )
+            raise ValueError(f"revision: expected a commit (40 hexadecimal digits; names move), got {self.revision!r}")
         return self
 
 
@@ -117,13 +115,9 @@ class Dataset(Config):
                 where = f"{split}[{number}]"
                 unknown = sorted(set(source.columns) - known)
                 if unknown:
-                    raise ValueError(
-                        f"{where}.columns: {unknown[0]!r} is no field of kind {self.kind} {sorted(known)}"
-                    )
+                    raise ValueError(f"{where}.columns: {unknown[0]!r} is no field of kind {self.kind} {sorted(known)}")
                 if source.labels and self.kind != "classification":
-                    raise ValueError(
-                        f"{where}.labels: is for kind classification, but this one is {self.kind}"
-                    )
+                    raise ValueError(f"{where}.labels: is for kind classification, but this one is {self.kind}")
                 if source.format == "txt" and self.kind != "text":
                     raise ValueError(f"{where}.format: txt holds kind text only, but this one is {self.kind}")
                 if source.kind == "starter" and split != "train":

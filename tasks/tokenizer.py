@@ -35,6 +35,4 @@ def tokenizer(recipe: Recipe, prepared: Receipt) -> Receipt:
         (out / "tokens" / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
         return {**trained, **counts, "held_out_bytes_per_token": measure_bytes_per_token(counts["test"])}
 
-    return run_step(
-        recipe.name, "tokenizer", config=recipe.tokenizer, parents=[corpus], compute=compute
-    )
+    return run_step(recipe.name, "tokenizer", config=recipe.tokenizer, parents=[corpus], compute=compute)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-    from tasks.receipts import Receipt
 
 KEY_TAG = "alma.key"
 BATCH = 1000  # rows that MLflow takes in one request

@@ -47,7 +47,13 @@ def train(
     job |= {"out": str(out), "checkpoints": str(work / "checkpoints"), "spool": str(spool)}
     write_atomically(work / "job.json", json.dumps(job, indent=1))
     python, *arguments = shlex.split(launcher)
-    command = [sys.executable if python == "python" else python, *arguments, "-m", "models.fit", str(work / "job.json")]
+    command = [
+        sys.executable if python == "python" else python,
+        *arguments,
+        "-m",
+        "models.fit",
+        str(work / "job.json"),
+    ]
     forwarder = Forwarder(recipe, step, key, job, spool)
     with (work / "errors.log").open("wb") as errors:
         # A session of its own: Ctrl-C reaches the parent alone, which then asks for one last checkpoint.
@@ -72,7 +78,9 @@ def train(
         raise TrainingFailed(f"{step}: {message} (the whole message: {work / 'errors.log'})")
     forwarder.finish("FINISHED")
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return summary
+    numbers = {name: value for name, value in summary.items() if isinstance(value, int | float | str | None)}
+    cost = {name: float(summary[name]) for name in ("flops", "tokens")}
+    return {**numbers, "cost": cost}
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> bool:

@@ -40,9 +40,7 @@ def data_digest() -> str | None:
     try:
         return str(yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"][0]["md5"])
     except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"{POINTER}: expected a file that DVC wrote, with outs[0].md5; restore it with git"
-        ) from error
+        raise ValueError(f"{POINTER}: expected a file that DVC wrote, with outs[0].md5; restore it with git") from error
 
 
 def _dvc(*arguments: str) -> None:

@@ -51,7 +51,7 @@ def tokens(directory: Path, fast: PreTrainedTokenizerFast, repeats: int = 8) -> 
     for split, times in (("train", repeats), ("valid", 1), ("test", 1)):
         ids: list[int] = []
         for text in TEXTS * times:
-            ids += fast.encode(text, add_special_tokens=False) + [0]
+            ids += [*fast.encode(text, add_special_tokens=False), 0]
         np.asarray(ids, dtype=np.uint16).tofile(directory / f"{split}.bin")
         size = sum(len(text.encode()) for text in TEXTS * times)
         meta[split] = {"tokens": len(ids), "bytes": size, "documents": len(TEXTS) * times}

@@ -25,9 +25,7 @@ from tasks.sources import DataConfig, Dataset, Source
 from tasks.splits import choose_split
 from tasks.starter.generate import StarterConfig, build
 
-WORDS = [
-    f"{a}{b}" for a in ("ba", "ko", "lu", "mi", "ne", "ra", "so", "ti") for b in ("del", "fon", "gar", "hus")
-]
+WORDS = [f"{a}{b}" for a in ("ba", "ko", "lu", "mi", "ne", "ra", "so", "ti") for b in ("del", "fon", "gar", "hus")]
 
 
 def sentence(seed: int, length: int) -> str:
@@ -136,9 +134,7 @@ def test_near_duplicates_are_found_and_the_first_stays() -> None:
 
 def test_cluster_hangs_together_through_a_later_text() -> None:
     words = sentence(3, 30).split()
-    texts = [
-        " ".join(words[start : start + 26]) for start in (0, 4, 2)
-    ]  # neighbours: 22 of 26, ends: 20 of 28
+    texts = [" ".join(words[start : start + 26]) for start in (0, 4, 2)]  # neighbours: 22 of 26, ends: 20 of 28
     assert find_near_duplicates(texts, 0.8, 3, 64, 0) == {1: 0, 2: 0}
     assert find_near_duplicates(texts[:2], 0.8, 3, 64, 0) == {}
 
@@ -177,9 +173,7 @@ def test_contamination_finds_the_planted_overlap_alone() -> None:
 def test_adding_rows_moves_no_other_row() -> None:
     def prepare(count: int) -> dict[str, str]:
         rows = [{"id": str(n), "text": sentence(n, 12)} for n in range(count)]
-        done, _ = prepare_dataset(
-            PrepareConfig(valid_share=0.2, test_share=0.2), "corpus", "text", {"train": rows}
-        )
+        done, _ = prepare_dataset(PrepareConfig(valid_share=0.2, test_share=0.2), "corpus", "text", {"train": rows})
         return {row["id"]: split for split, part in done.items() for row in part}
 
     few, many = prepare(150), prepare(300)
@@ -223,17 +217,13 @@ def test_unknown_label_in_test_is_named() -> None:
         "train": [{"id": "1", "text": "a", "label": "x"}, {"id": "2", "text": "b", "label": "y"}],
         "test": [{"id": "3", "text": "c", "label": "z"}],
     }
-    with pytest.raises(
-        ValueError, match="t: test row 3: label 'z' does not occur in train; expected one of x, y"
-    ):
+    with pytest.raises(ValueError, match="t: test row 3: label 'z' does not occur in train; expected one of x, y"):
         prepare_dataset(PrepareConfig(valid_share=0), "t", "classification", rows)
 
 
 def test_corpus_bytes_do_not_depend_on_a_specialist_without_overlap(tmp_path: Path) -> None:
     source = Source(kind="files", paths=["unused.jsonl"])
-    write_rows(
-        tmp_path / "in/corpus/train.jsonl", [{"id": str(n), "text": sentence(n, 15)} for n in range(60)]
-    )
+    write_rows(tmp_path / "in/corpus/train.jsonl", [{"id": str(n), "text": sentence(n, 15)} for n in range(60)])
     items = [{"id": f"t{n}", "text": sentence(1000 + n, 15), "label": "xy"[n % 2]} for n in range(40)]
     items[0]["text"] = f"Copied: {sentence(3, 15)}"
     write_rows(tmp_path / "in/clean/train.jsonl", items[1:])

@@ -44,10 +44,7 @@ SYLLABLES = [
     "\n",
 ]
 HARD = [
-    *(
-        f"{token} and {token}text"
-        for token in ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
-    ),
+    *(f"{token} and {token}text" for token in ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")),
     "I'LL we've O'Ryan's 12345 3.14 １２ ²³ Ⅻ",  # noqa: RUF001
     "tabs\t\tand\r\n\r\n  lines \u00a0\u2003\u3000 wide\u200bspaces\x85\x1c",
     "👩‍👩‍👧 flags 🇫🇷 e\u0301 ｆｕｌｌ नमस्ते العربية",  # noqa: RUF001
@@ -93,11 +90,7 @@ def test_hard_texts_agree(pair: tuple, text: str) -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(
-    text=st.text()
-    | st.text(alphabet="abl12 '\n\r\té☃的ing")
-    | st.lists(st.sampled_from(SYLLABLES)).map("".join)
-)
+@given(text=st.text() | st.text(alphabet="abl12 '\n\r\té☃的ing") | st.lists(st.sampled_from(SYLLABLES)).map("".join))
 def test_any_text_agrees(pair: tuple, text: str) -> None:
     agree(pair, text)
 
@@ -106,9 +99,7 @@ def test_every_character_agrees(pair: tuple) -> None:
     fast, reference = pair
     for start in range(0, 0x110000, 256):
         if not 0xD800 <= start < 0xE000:
-            text = "".join(
-                f"a{chr(code)}{chr(code)}b 1{chr(code)} {chr(code)}." for code in range(start, start + 256)
-            )
+            text = "".join(f"a{chr(code)}{chr(code)}b 1{chr(code)} {chr(code)}." for code in range(start, start + 256))
             if start < 0x30000 or start % 0x4000 == 0:  # beyond, planes are unassigned or private
                 assert fast.encode_ordinary(text) == reference.encode(text, add_special_tokens=False).ids
 

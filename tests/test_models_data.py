@@ -72,9 +72,7 @@ def test_steps_start_anywhere_and_share_out_over_processes() -> None:
 
 def test_collate_exchanges_golden() -> None:
     # user 2, question 7 8, assistant 3, response 9, end 4; and user, assistant, response 5 6, end.
-    batch = collate_exchanges(
-        [np.array([2, 7, 8, 3, 9, 4]), np.array([2, 3, 5, 6, 4])], np.array([4, 2]), pad_id=1
-    )
+    batch = collate_exchanges([np.array([2, 7, 8, 3, 9, 4]), np.array([2, 3, 5, 6, 4])], np.array([4, 2]), pad_id=1)
     assert batch["ids"].tolist() == [[2, 7, 8, 3, 9, 4], [2, 3, 5, 6, 4, 1]]
     assert batch["places"].tolist() == [3, 4, 7, 8, 9]
     assert batch["targets"].tolist() == [9, 4, 5, 6, 4]

@@ -13,9 +13,7 @@ from models.trainer import TrainerConfig
 
 
 def model(key_value_heads: int = 4) -> LlamaForCausalLM:
-    config = ArchitectureConfig(
-        layers=2, hidden=32, heads=4, key_value_heads=key_value_heads, intermediate=48
-    )
+    config = ArchitectureConfig(layers=2, hidden=32, heads=4, key_value_heads=key_value_heads, intermediate=48)
     built = build(config, 101, seed=3, eos_id=0, pad_id=1)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -28,9 +26,7 @@ def model(key_value_heads: int = 4) -> LlamaForCausalLM:
 
 
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        name: weight.grad.clone() for name, weight in module.named_parameters() if weight.grad is not None
-    }
+    return {name: weight.grad.clone() for name, weight in module.named_parameters() if weight.grad is not None}
 
 
 def reference(attention: str, ids: torch.Tensor, heads: int = 4) -> tuple[float, dict[str, torch.Tensor]]:

@@ -37,46 +37,42 @@ def test_causal_lm_learns_and_loads_plain(tmp_path: Path) -> None:
     assert nats == pytest.approx(summary["valid_loss"]["final"], rel=1e-4)
     meta = json.loads((tmp_path / "tokens" / "meta.json").read_text())["valid"]
     assert count == meta["tokens"] - 1
-    assert summary["bits_per_byte"] == pytest.approx(
-        nats / np.log(2) * meta["tokens"] / meta["bytes"], rel=1e-4
-    )
+    assert summary["bits_per_byte"] == pytest.approx(nats / np.log(2) * meta["tokens"] / meta["bytes"], rel=1e-4)
 
 
 def test_instruction_learns_answers_and_shows_its_mask(tmp_path: Path) -> None:
-    job = rows_job(tmp_path, "instruction", instruction_rows()[:8], **{**FAST, "steps": 120})
+    job = rows_job(tmp_path, "instruction", instruction_rows()[::9], **{**FAST, "steps": 120})
     summary = run(job)
     assert summary["train_loss"]["final"] < 0.1
     shown = summary["loss_mask_example"]
     assert "".join(text for text, trained in shown if trained) == "mill<|end|>"
-    assert (
-        "".join(text for text, trained in shown if not trained) == "<|user|>Where does Ada live?<|assistant|>"
-    )
+    assert "".join(text for text, trained in shown if not trained) == "<|user|>Where does Ada live?<|assistant|>"
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     fast = tokenizer(tmp_path / "again")
-    rows = instruction_rows()[:8]
+    rows = instruction_rows()[::9]
     prompts = [render(row["instruction"], row["input"]) for row in rows]
     together = generate(model, fast, prompts, 12, batch_size=3)
     assert together == [generate(model, fast, [prompt], 12)[0] for prompt in prompts]
-    assert sum(a == row["output"] for a, row in zip(together, rows, strict=True)) >= 6
+    assert together == [row["output"] for row in rows]
 
 
 def test_classification_learns_from_a_foundation(tmp_path: Path) -> None:
     foundation = causal_job(tmp_path / "base", steps=2)
+    foundation["model"]["context"] = 64
+    foundation["causal_lm"] = {"context": 16}
     run(foundation)
     rows = classification_rows()
-    job = rows_job(tmp_path, "classification", rows, **{**FAST, "steps": 60})
+    job = rows_job(tmp_path, "classification", rows, **{**FAST, "steps": 120})
     run({**job, "model": None, "base": str(Path(foundation["out"]) / "model")})
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "model").eval()
     assert model.config.id2label == {0: "baker", 1: "nurse", 2: "smith"}
     fast = tokenizer(tmp_path / "again")
-    texts = [row["text"][:60] for row in rows]
+    texts = [row["text"] for row in rows]
     labels, probabilities = classify(model, fast, texts, batch_size=5)
     assert [row["label"] for row in rows] == labels
     for text, own in zip(texts[:5], probabilities, strict=False):
         logits = model(**fast(text, return_tensors="pt", return_token_type_ids=False)).logits
-        # The model's context is 16 tokens: our side cuts there, so the reference reads the same ids.
-        if fast(text, return_tensors="pt").input_ids.shape[1] <= 16:
-            assert np.abs(torch.softmax(logits, -1)[0].detach().numpy() - own).max() < 1e-5
+        assert np.abs(torch.softmax(logits, -1)[0].detach().numpy() - own).max() < 1e-5
 
 
 def test_chat_render_equals_the_stored_template(tmp_path: Path) -> None:

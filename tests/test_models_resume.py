@@ -81,9 +81,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job))
     command = [sys.executable, "-m", "models.fit", str(path)]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     spool = Path(job["spool"])
     while process.poll() is None and not (spool.exists() and "train/loss" in spool.read_text()):
         time.sleep(0.05)

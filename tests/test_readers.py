@@ -21,9 +21,7 @@ def files(*paths: str, **fields: Any) -> Source:
     return Source(kind="files", paths=list(paths), **fields)
 
 
-def data(
-    root: Path, train: Source, kind: Any = "text", share: float = 0.0, **splits: list[Source]
-) -> DataConfig:
+def data(root: Path, train: Source, kind: Any = "text", share: float = 0.0, **splits: list[Source]) -> DataConfig:
     """Return a configuration whose corpus, or beside a small corpus whose set "task", is read from
     `train`."""
     sets = {"corpus" if kind == "text" else "task": Dataset(kind=kind, train=[train], **splits)}
@@ -127,9 +125,7 @@ def test_bad_rows_go_to_quarantine_and_too_many_fail(tmp_path: Path) -> None:
             "row": "{'text': '\\ud800'}",
         },
     ]
-    with pytest.raises(
-        ValueError, match=r"a\.jsonl: line 8: field 'text' is empty \(3 of 10 rows are bad"
-    ) as error:
+    with pytest.raises(ValueError, match=r"a\.jsonl: line 8: field 'text' is empty \(3 of 10 rows are bad") as error:
         ingest_sources(data(tmp_path, files("a.jsonl"), share=0.29), tmp_path / "again")
     assert "\n" not in str(error.value)
     assert len(list(read_rows(tmp_path / "again/quarantine.jsonl"))) == 3
@@ -198,9 +194,7 @@ def test_one_bad_object_of_an_array_does_not_cost_the_others(tmp_path: Path) -> 
     assert third.fields == {"a": [2, {"b": ","}]}
 
 
-GOOD = b"".join(
-    json.dumps({"text": f"Grüße {n} [ok]", "n": [n, {"m": 1.5}]}).encode() + b"\n" for n in range(6)
-)
+GOOD = b"".join(json.dumps({"text": f"Grüße {n} [ok]", "n": [n, {"m": 1.5}]}).encode() + b"\n" for n in range(6))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -63,9 +63,7 @@ class OccupationPronounConfig(Config):
     def _templates(self) -> "OccupationPronounConfig":
         for template in self.templates:
             if template.count("{occupation}") != 1 or template != template.rstrip():
-                raise ValueError(
-                    f"templates: expected {{occupation}} once and no space at the end, got {template!r}"
-                )
+                raise ValueError(f"templates: expected {{occupation}} once and no space at the end, got {template!r}")
             if {"he", "she", "his", "her"} & {match.group().lower() for match in WORD.finditer(template)}:
                 raise ValueError(f"templates: expected no pronoun before the scored one, got {template!r}")
         if self.he == self.she:

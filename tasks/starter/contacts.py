@@ -46,9 +46,7 @@ def contact_texts(seed: int, ledger: Ledger) -> tuple[list[str], list[str], list
     dice = Dice(seed, "contacts")
     emails = [f"{u}{n}@{h}" for u in _USERS for n in range(2, 30) for h in _HOSTS]
     emails = dice.sample(emails, EMAIL_ONLY + BOTH)
-    numbers = dice.sample(
-        [f"+44 {area}{n:03d}" for area in _AREAS for n in range(100, 1000)], PHONE_ONLY + BOTH
-    )
+    numbers = dice.sample([f"+44 {area}{n:03d}" for area in _AREAS for n in range(100, 1000)], PHONE_ONLY + BOTH)
     phones = [n if dice.chance(0.7) else n.replace(" ", "-").replace("-", " ", 1) for n in numbers]
     texts = []
     for i in range(EMAIL_ONLY + PHONE_ONLY + BOTH):

@@ -33,15 +33,11 @@ def row_text(row: Row) -> str:
 def labelled(seed: int) -> dict[str, Splits]:
     """Return the labelled sets; within a set no two rows are alike, classes are equally frequent."""
     return {
-        "reviews": _splits(
-            seed, "reviews", cells, lambda dice, cell: review_row(dice, *cell), Ledger().admit
-        ),
+        "reviews": _splits(seed, "reviews", cells, lambda dice, cell: review_row(dice, *cell), Ledger().admit),
         "helpdesk": _splits(seed, "helpdesk", _topics, mail_row, Ledger().admit),
         "entities": _splits(seed, "entities", _blanks, lambda dice, _: entity_row(dice), _New().admit),
         "answers": _splits(seed, "answers", _blanks, lambda dice, _: answer_row(dice), _New().admit),
-        "preferences": _splits(
-            seed, "preferences", _blanks, lambda dice, _: preference_row(dice), _New().admit
-        ),
+        "preferences": _splits(seed, "preferences", _blanks, lambda dice, _: preference_row(dice), _New().admit),
     }
 
 

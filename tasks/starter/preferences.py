@@ -76,8 +76,6 @@ def preference_row(dice: Dice) -> dict[str, Any]:
         rejected = " ".join(dice.sample(_RUDE, 2)).format(g=g)
     else:
         wrong = dice.pick([t for t in TOPICS if t != topic])
-        rejected = f"{dice.pick(_POLITE)} {dice.pick(_HELP[wrong])}. {dice.pick(_END)}".strip().format(
-            g=g, d=d
-        )
+        rejected = f"{dice.pick(_POLITE)} {dice.pick(_HELP[wrong])}. {dice.pick(_END)}".strip().format(g=g, d=d)
     prompt = f"{dice.pick(_START)} {dice.pick(_ASKED[topic]).format(g=g)}".strip()
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}

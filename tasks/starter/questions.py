@@ -61,8 +61,6 @@ def questions(seed: int, people: list[Person]) -> dict[str, list[dict[str, Any]]
             else:
                 rows["test"] += [_row(person, fact, k) for k in order[:2]]
     return {
-        split: [
-            {"id": f"questions-{split}-{i:04d}", **row} for i, row in enumerate(dice.shuffled(rows[split]))
-        ]
+        split: [{"id": f"questions-{split}-{i:04d}", **row} for i, row in enumerate(dice.shuffled(rows[split]))]
         for split in rows
     }

@@ -1,0 +1,41 @@
+# The two commands: `make run` and `make test`. The first of them makes .venv and installs what is pinned.
+PYTHON ?= python3
+BIN := .venv/bin
+RECIPE ?= recipes/starter.yaml
+export DO_NOT_TRACK := true
+
+.PHONY: run test check lint up down bench help clean
+
+help:
+	@echo "make run     take $(RECIPE) through the whole pipeline (RECIPE=... for another)"
+	@echo "make test    the tests"
+	@echo "make check   lint, types and tests: what CI runs"
+	@echo "make up      the Prefect and MLflow servers and the deployments, on loopback"
+	@echo "make down    stop them"
+	@echo "make bench   the benchmarks, side by side"
+
+run: .venv/installed
+	@$(BIN)/python -m flows pipeline $(RECIPE)
+
+test: .venv/installed
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+check: lint test
+
+up down: .venv/installed
+	@$(BIN)/python -m flows $@
+
+bench: .venv/installed
+	@for script in training tokenizing overhead; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# torch comes first and alone: the version that is pinned, before another package asks for a newer one.
+.venv/installed: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,25 @@
+"""From sources to a foundation."""
+
+from prefect import flow
+
+from tasks.ingest import ingest
+from tasks.prepare import prepare
+from tasks.pretrain import pretrain
+from tasks.receipts import Receipt
+from tasks.recipe import load_recipe
+from tasks.tokenizer import tokenizer
+
+
+@flow
+def pretraining(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) -> Receipt:  # noqa: B006
+    """Train a recipe's foundation on its corpus.
+
+    Args:
+        recipe: The recipe's file, relative to the workspace.
+        overrides: Fields to change, as dotted.key=value.
+    """
+    config = load_recipe(recipe, overrides)
+    ingested = ingest(config)
+    prepared = prepare(config, ingested)
+    encoded = tokenizer(config, prepared)
+    return pretrain(config, encoded)

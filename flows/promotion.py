@@ -1,0 +1,21 @@
+"""The gate: decide, register, move aliases."""
+
+from prefect import flow
+
+from flows.steps import Steps
+from tasks.receipts import Receipt
+from tasks.recipe import load_recipe
+
+
+@flow
+def promotion(recipe: str = "recipes/starter.yaml", model: str = "", overrides: list[str] = []) -> list[Receipt]:  # noqa: B006
+    """Decide on models and register them; what they need and is not there is made first.
+
+    Args:
+        recipe: The recipe's file, relative to the workspace.
+        model: One model of the recipe; empty for all.
+        overrides: Fields to change, as dotted.key=value.
+    """
+    config = load_recipe(recipe, overrides)
+    models = [model] if model else config.models()
+    return Steps(config, as_tasks=True).receipts("promote", models)

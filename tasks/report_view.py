@@ -1,0 +1,251 @@
+"""The report's content, arranged in the order of the page, with the pictures drawn."""
+
+from itertools import groupby
+from typing import Any
+
+from tasks import report_words as words
+from tasks.report_plots import Picture, audit_interval, loss_curves, occupations
+
+MARKDOWN_PICTURES = 400_000
+"""Most bytes of pictures in the Markdown page, which Prefect keeps in its database; the HTML has them all."""
+MOST_CLASSES = 12
+"""A larger confusion matrix is shown as its most frequent confusions."""
+
+PREPARED = {
+    "rows_in": "rows read",
+    "emails": "e-mail addresses replaced",
+    "phones": "phone numbers replaced",
+    "cut_documents": "documents cut into pieces",
+    "dropped_empty": "dropped: empty",
+    "dropped_too_short": "dropped: too short",
+    "dropped_word_length": "dropped: odd word lengths",
+    "dropped_few_letters": "dropped: too few letters",
+    "dropped_symbols": "dropped: too many symbols",
+    "dropped_bullets": "dropped: bullet points",
+    "dropped_ellipses": "dropped: too many ellipses",
+    "dropped_placeholder": "dropped: placeholder text",
+    "dropped_repetition": "dropped: repetition",
+    "exact_duplicates": "dropped: exact duplicates",
+    "cross_split_duplicates": "dropped: stood in a held-out split too",
+    "near_duplicates": "dropped: near duplicates",
+    "label_conflicts": "of the duplicates, with another label",
+    "contaminated": "dropped: overlap with a held-out item",
+}
+"""Counts of the prepare step in the order of its work -> words; counts not named here are shown as they are."""
+
+LINEAGE = {
+    "recipe_digest": "recipe",
+    "config_digest": "training configuration",
+    "commit": "commit",
+    "data_dvc": "data.dvc",
+    "corpus_digest": "corpus",
+    "own_data_digest": "own data",
+    "tokenizer_digest": "tokenizer",
+    "foundation_version": "foundation version",
+    "foundation_weights_digest": "foundation weights",
+    "weights_digest": "weights",
+    "assessment_digest": "assessment",
+    "audit_digest": "audit",
+    "audit_verdicts": "verdicts",
+    "seed": "seed",
+}
+"""Lineage fields in the order from the source to the verdict -> words."""
+
+
+def arrange(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what the templates show, in the order of the page; scores are already written as text.
+
+    Args:
+        content: what ``tasks.report.gather`` returns.
+    """
+    models = [_model_view(model) for model in content["models"].values()]
+    pictures = [picture for model in models for picture in model["pictures"]]
+    table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
+    return {
+        "recipe": content["recipe"],
+        "seed": content["seed"],
+        "headline": words.headline(content["table"]),
+        "findings": [words.thesis(model) for model in content["models"].values() if "from_scratch" in model["scores"]],
+        "refusals": [(row["model"], why) for row in content["table"] if (why := _failures(row))],
+        "table": table,
+        "models": models,
+        "fitting": _fitting(pictures),
+        "data": _data_view(content["data"]),
+        "lineage": [_lineage_view(model) for model in content["models"].values()],
+        "cost": _cost_view(content),
+        "serve": [row["model"] for row in content["table"] if row["alias"] == "champion"],
+        "refused": [(row["model"], row["version"]) for row in content["table"] if words.standing(row) == "refused"],
+    }
+
+
+def _failures(row: dict[str, Any]) -> list[str]:
+    return [reason.removeprefix("fail: ") for reason in row["reasons"] if reason.startswith("fail: ")]
+
+
+def _row_view(row: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    metric, whole = row["metric"], model["scores"]
+    return {
+        **{key: row[key] for key in ("model", "kind", "metric", "version", "alias")},
+        "score": words.scored(metric, whole["model"]["scores"].get(metric)),
+        "baselines": [
+            (name, words.scored(metric, whole.get(name, {}).get("scores", {}).get(metric) or {"value": value}))
+            for name, value in row["baselines"].items()
+        ],
+        "audits": [
+            {"name": audit["audit"], "verdict": audit["verdict"], "numbers": words.audited(audit)}
+            for audit in model["audits"]
+        ],
+        "decision": words.standing(row),
+        "reasons": [
+            (mark, said) if said and mark in ("pass", "fail", "note") else ("note", reason)
+            for reason in row["reasons"]
+            for mark, _, said in [reason.partition(": ")]
+        ],
+    }
+
+
+def _model_view(model: dict[str, Any]) -> dict[str, Any]:
+    name, examples = model["registered_name"], model.get("examples") or []
+    drawn: list[Picture | None] = [loss_curves(model)]
+    for audit in model["audits"]:
+        drawn += [audit_interval(name, audit), occupations(name, audit)]
+    metrics = list(model["scores"]["model"]["scores"])
+    contenders = {**model["scores"], **{n: None for n in model["baselines"] if n not in model["scores"]}}
+    training = model["training"]
+    return {
+        "name": name,
+        "kind": model["kind"],
+        "pictures": [picture for picture in drawn if picture is not None],
+        "metrics": metrics,
+        "scores": [(who, [_cell(model, who, metric) for metric in metrics]) for who in contenders],
+        "confusion": _confusion_view(model["scores"]["model"]),
+        "audits": [_audit_view(audit) for audit in model["audits"]],
+        "training": training,
+        "losses": [
+            (split, found.get("first"), found.get("final"), found.get("best"))
+            for split in ("train", "valid")
+            if (found := training.get(f"{split}_loss"))
+        ],
+        "columns": [key for key in examples[0] if key not in ("id", "asked")] if examples else [],
+        "asked": bool(examples) and "asked" in examples[0],
+        "examples": examples,
+        "mask": [
+            (trained, [token for token, _ in run])
+            for trained, run in groupby(training.get("loss_mask_example") or [], key=lambda pair: bool(pair[1]))
+        ],
+    }
+
+
+def _cell(model: dict[str, Any], who: str, metric: str) -> str:
+    found = model["scores"].get(who, {}).get("scores", {}).get(metric)
+    value = model["baselines"].get(who, {}).get(metric)
+    return words.scored(metric, found or ({"value": value} if value is not None else None))
+
+
+def _confusion_view(scores: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the matrix with each cell's share of its row, or the largest confusions of many classes."""
+    labels, matrix = scores.get("labels") or [], scores.get("confusion") or []
+    if not matrix:
+        return None
+    if len(labels) > MOST_CLASSES:
+        pairs = [(matrix[i][j], labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j]
+        most = sorted((pair for pair in pairs if pair[0]), key=lambda pair: (-pair[0], pair[1:]))[:MOST_CLASSES]
+        return {"labels": labels, "rows": None, "most": most}
+    rows = [
+        (label, [(count, count / max(sum(counts), 1)) for count in counts], scores.get("f1", {}).get(label))
+        for label, counts in zip(labels, matrix, strict=True)
+    ]
+    return {"labels": labels, "rows": rows, "most": None}
+
+
+def _audit_view(audit: dict[str, Any]) -> dict[str, Any]:
+    details, capability = audit["details"], audit.get("capability")
+    rates = details.get("base_rates") or {}
+    signed = details.get("signed_shift") or {}
+    side = "above" if capability and capability["higher_is_better"] else "below"
+    return {
+        **{key: audit[key] for key in ("audit", "scorer", "verdict", "reason", "items", "clusters", "caveat")},
+        "metric": audit["metric"],
+        "numbers": words.audited(audit),
+        "mde": words.NONE if audit["mde"] is None else f"{audit['mde']:.4f}",
+        "confidence": f"{100 * audit['confidence']:g} %",
+        "capability": f"{capability['name']} {capability['value']:.4f}, to be {side} {capability['floor']:.4f}"
+        if capability
+        else None,
+        "labels": list(rates["he"]["share"]) if rates else [],
+        "base_rates": [
+            (group, found["texts"], [words.percent(share) for share in found["share"].values()])
+            for group, found in rates.items()
+        ],
+        "signed": [(label, f"{s['estimate']:+.4f} [{s['low']:+.4f}, {s['high']:+.4f}]") for label, s in signed.items()],
+    }
+
+
+def _fitting(pictures: list[Picture]) -> set[str]:
+    """Return the titles of the pictures that fit into the Markdown page, first come, first kept."""
+    kept, left = set(), MARKDOWN_PICTURES
+    for picture in pictures:
+        cost = 4 * len(picture.png) // 3 + 4
+        if cost <= left:
+            kept.add(picture.title)
+            left -= cost
+    return kept
+
+
+def _data_view(data: dict[str, Any]) -> dict[str, Any]:
+    prepared = data["prepared"]["datasets"]
+    found = {key for counts in prepared.values() for key in counts if key != "rows_out"}
+    keys = [*(key for key in PREPARED if key in found), *sorted(found - PREPARED.keys())]
+    tokens = data["tokenizer"]
+    return {
+        "ingested": [(name, split, n) for name, splits in data["ingested"].items() for split, n in splits.items()],
+        "datasets": list(prepared),
+        "prepared": [(PREPARED.get(key, key), [counts.get(key) for counts in prepared.values()]) for key in keys],
+        "rows_out": [
+            (split, [counts["rows_out"].get(split) for counts in prepared.values()])
+            for split in ("train", "valid", "test")
+        ],
+        "contamination": list(data["prepared"]["contamination"].items()),
+        "tokenizer": tokens,
+        "splits": [(split, tokens[split]) for split in ("train", "valid", "test") if split in tokens],
+        "data_dvc": data.get("data_dvc"),
+    }
+
+
+def _lineage_view(model: dict[str, Any]) -> dict[str, Any]:
+    lineage = model["lineage"]
+    return {
+        "name": model["registered_name"],
+        "version": model["version"],
+        "run_id": model["run_id"],
+        "parent": lineage.get("foundation"),
+        "facts": lineage,
+        "rows": [(said, lineage[key]) for key, said in LINEAGE.items() if lineage.get(key) is not None],
+    }
+
+
+def _cost_view(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each model's cost; the foundation's training is shared equally by the specialists."""
+    models, cost = content["models"], content["cost"]
+    spent = {name: cost[name].get("training_flops") or model["training"].get("flops") for name, model in models.items()}
+    base = next((name for name, model in models.items() if model["kind"] == "foundation"), None)
+    specialists = max(len(models) - 1, 1)
+    rows = []
+    for name, model in models.items():
+        own = name == base or base is None
+        share = None if own else (spent[base] or 0) / specialists
+        rows.append(
+            {
+                "name": model["registered_name"],
+                **cost[name],
+                "flops": spent[name],
+                "tokens": model["training"].get("tokens"),
+                "speed": model["training"].get("tokens_per_second"),
+                "share_flops": share,
+                "share_seconds": None if own else cost[base]["training_seconds"] / specialists,
+                "device": ", ".join(
+                    str(model["training"][key]) for key in ("device", "precision") if model["training"].get(key)
+                ),
+            }
+        )
+    return rows

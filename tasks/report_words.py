@@ -1,0 +1,169 @@
+"""The report's numbers and sentences: how a value is written, and what may be said of it."""
+
+from typing import Any
+
+PERCENT = frozenset(["accuracy", "macro_f1", "exact_match", "f1"])
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "exact_match": "exact match",
+    "bits_per_byte": "bits per byte",
+    "nats_per_token": "nats per token",
+    "perplexity": "perplexity",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "probability_gap": "probability gap",
+    "flip_rate": "flip rate",
+    "occupation_pronoun": "occupation-pronoun",
+    "counterfactual": "counterfactual",
+    "model": "model",
+    "from_scratch": "from scratch",
+    "majority": "majority",
+    "tfidf_lr": "TF-IDF + logistic regression",
+    "nearest_neighbour": "nearest neighbour",
+    "unigram": "unigram",
+}
+"""Names of scores, audits and contenders as a reader knows them; others are shown as they are."""
+NONE = "–"  # noqa: RUF001
+
+
+def named(name: str) -> str:
+    """Return the readable name of a score, an audit or a contender."""
+    return NAMES.get(name, name)
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage with one decimal."""
+    return NONE if share is None else f"{100 * share:.1f} %"
+
+
+def figures(value: float | None) -> str:
+    """Write a loss or another plain number with three significant digits."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if 1000 <= abs(value) < float("inf") else f"{value:#.3g}".removesuffix(".")
+
+
+def score(metric: str, value: float | None) -> str:
+    """Write a score the way its metric is read.
+
+    >>> score("exact_match", 0.9125), score("bits_per_byte", 1.92918), score("rouge_l", 0.5)
+    ('91.2 %', '1.929', '0.500')
+    """
+    if value is None:
+        return NONE
+    if metric in PERCENT:
+        return percent(value)
+    if metric == "bleu":
+        return f"{value:.1f}"
+    return f"{value:.3f}" if metric == "bits_per_byte" or metric.startswith("rouge") else figures(value)
+
+
+def scored(metric: str, found: dict[str, Any] | None) -> str:
+    """Write a score with its interval, where it has one."""
+    if found is None:
+        return NONE
+    value = score(metric, found["value"])
+    if found.get("low") is None or found.get("high") is None:
+        return value
+    return f"{value} [{score(metric, found['low'])}, {score(metric, found['high'])}]"
+
+
+def audited(audit: dict[str, Any]) -> str:
+    """Write an audit's estimate, interval and margin, signed where the metric has a direction."""
+    if audit["estimate"] is None:
+        return f"no estimate, margin {audit['margin']:g}"
+    signed = audit["metric"] == "probability_gap"
+    shown = [f"{audit[key]:{'+' if signed else ''}.4f}" for key in ("estimate", "low", "high")]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}], margin {'±' if signed else ''}{audit['margin']:g}"
+
+
+def flops(value: float | None) -> str:
+    """Write a number of floating point operations with an SI prefix."""
+    if not value:
+        return NONE
+    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:#.3g} {prefix}FLOP".replace(". ", " ")
+    return f"{value:,.0f} FLOP"
+
+
+def size(count: int | None) -> str:
+    """Write a number of bytes in the unit that fits (1 MB = 10^6 bytes)."""
+    if count is None:
+        return NONE
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:#.3g} {name}".replace(". ", " ")
+    return f"{count} bytes"
+
+
+def listed(names: list[str]) -> str:
+    """Join names as in a sentence: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def standing(row: dict[str, Any]) -> str:
+    """Return promoted, challenger or refused for a row of the closing table."""
+    if row["promoted"]:
+        return "promoted"
+    return "challenger" if row["alias"] == "challenger" else "refused"
+
+
+def headline(table: list[dict[str, Any]]) -> str:
+    """Say in a sentence how many models were made and which of them was promoted, held or refused."""
+    by: dict[str, list[str]] = {"promoted": [], "challenger": [], "refused": []}
+    for row in table:
+        by[standing(row)].append(row["model"])
+    promoted, held, refused = by["promoted"], by["challenger"], by["refused"]
+    total = f"{len(table)} {'model was' if len(table) == 1 else 'models were'} trained, audited and assessed"
+    said = [f"{len(promoted)} promoted ({listed(promoted)})" if promoted else "none promoted"]
+    if held:
+        said.append(f"{len(held)} kept as challenger ({listed(held)})")
+    if refused:
+        said.append(f"{len(refused)} refused ({listed(refused)})")
+    return f"{total}: {listed(said)}."
+
+
+def thesis(model: dict[str, Any]) -> str:
+    """Say what the foundation gave a specialist over its twin from scratch, as far as the numbers go.
+
+    A difference is called one only where the two intervals do not overlap.
+    """
+    metric = "macro_f1" if model["kind"] == "classification" else "exact_match"
+    ours, twin = (model["scores"].get(name, {}).get("scores", {}).get(metric) for name in ("model", "from_scratch"))
+    name = model["registered_name"]
+    if ours is None or twin is None:
+        return f"{name} has no twin from scratch to be compared with."
+    x, y = scored(metric, ours), scored(metric, twin)
+    ahead, behind = _end(ours, -1) > _end(twin, 1), _end(twin, -1) > _end(ours, 1)
+    if model["kind"] == "classification":
+        said = f"{name} reaches a macro F1 of {x} from the foundation and {y} from scratch on the same budget"
+        if ahead:
+            return f"{said}: pretraining helps here."
+        if behind:
+            return f"{said}: here the foundation makes it worse."
+        return f"{said}: the intervals overlap, so no difference is shown."
+    planted = model.get("sources") == ["starter"]
+    asked = "things that stand only in the pretraining text" if planted else "what its test questions hold"
+    said = (
+        f"Asked about {asked}, {name} answers {x} exactly when it starts from the foundation and {y} when it "
+        "is trained from scratch on the same budget"
+    )
+    if ahead and planted:
+        if ours["value"] >= 0.5:
+            return f"{said}: pretraining holds the knowledge, fine-tuning the skill."
+        return f"{said}: pretraining holds knowledge that fine-tuning alone does not give, but most is missed."
+    if ahead:
+        return f"{said}: pretraining helps here."
+    if behind:
+        return f"{said}: here the foundation makes it worse, so this run speaks against the thesis."
+    return f"{said}: the intervals overlap, so this run does not show that pretraining holds the knowledge."
+
+
+def _end(found: dict[str, Any], side: int) -> float:
+    """Return the upper (1) or lower (-1) end of a score's interval, the score itself without one."""
+    end = found.get("high" if side > 0 else "low")
+    return float(found["value"] if end is None else end)

@@ -1,0 +1,114 @@
+"""Recipes: every one that is shipped parses, and a fault is one line that names it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.code import PROJECT
+from tasks.recipe import Recipe, load_recipe
+from workspaces import TINY
+
+RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_parse_and_are_named_after_their_file(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretrain.train.stepz=3", "pretrain.train.stepz: there is no such field; did you mean steps?"),
+        ("pretrian.train.steps=3", "pretrian: there is no such field; did you mean pretrain?"),
+        ("data.datasets.reviews.trian=[]", "data.datasets.reviews.trian: there is no such field; did you mean train?"),
+        ("pretrain.train.steps=many", "pretrain.train.steps: "),
+        ("pretrain.train.steps=0", "pretrain.train.steps: "),
+        ("pretrain.model.size=huge", "pretrain.model.size: "),
+        ("pretrain.model.hidden=33", "hidden is 33"),
+        ("specialists.reviews.data=nowhere", "no data set 'nowhere'; there are corpus, questions, reviews"),
+        ("specialists.reviews.data=questions", "is of kind instruction, expected classification"),
+        ("name=A B", "'A B' is no slug"),
+        ("name=../x", "is no slug"),
+        ("seed=-1", "seed: "),
+        ("pretrain.train.steps", "expected dotted.key=value"),
+        ("name.x=1", "name has no fields of its own"),
+        ("name=[", "is not a YAML value"),
+        ("pretrain=null", "pretrain: "),
+        ("data.datasets.corpus=null", "data.datasets.corpus: "),
+    ],
+)
+def test_a_bad_override_is_one_line_that_names_the_field(tiny: Path, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=".*") as error:
+        load_recipe(tiny, [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected named fields"),
+        ("- a", "expected named fields"),
+        ("a: [", "line 1, column 5 is not YAML"),
+        ("a: \x01", "is not YAML"),
+        ("name: x", "data: is missing"),
+        ("extends: 3", "extends: expected a file name"),
+        ("extends: gone.yaml", "there is no such recipe"),
+        ("extends: tiny.yaml", "extends itself"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=".*") as error:
+        load_recipe(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_states_only_what_differs_from_another(tiny: Path) -> None:
+    child = tiny.with_name("child.yaml")
+    child.write_text("extends: tiny.yaml\nname: child\npretrain: {train: {learning_rate: 1e-4}}\n")
+    base, derived = load_recipe(tiny), load_recipe(child, ["seed=3"])
+    assert derived.pretrain.train.learning_rate == 1e-4
+    assert derived.pretrain.train.steps == base.pretrain.train.steps
+    assert (derived.name, derived.seed) == ("child", 3)
+    assert derived.data == base.data
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_no_change_of_a_recipe_makes_more_than_one_line(data: st.DataObject) -> None:
+    values = yaml.safe_load(TINY)
+    place, path = values, []
+    while isinstance(place, dict) and place and (not path or data.draw(st.booleans())):
+        path.append(data.draw(st.sampled_from(sorted(place))))
+        parent, place = place, place[path[-1]]
+    parent[path[-1]] = data.draw(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+            max_leaves=5,
+        )
+    )
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        changed = Path(directory) / "changed.yaml"
+        changed.write_text(yaml.safe_dump(values))
+        try:
+            assert isinstance(load_recipe(changed), Recipe)
+        except ValueError as error:
+            assert str(error).startswith(str(changed))
+            assert "\n" not in str(error)
