@@ -68,7 +68,7 @@ def ours(shape: dict[str, int], tokens: np.ndarray) -> float:
     packed = PackedBatches(tokens, shape["context"], shape["batch"], 0)
     module = CausalLM(model, config, STEPS, "cpu")
     steps = Steps(lambda index: {"ids": packed.batch(index)}, 0, STEPS, 1)
-    with tempfile.TemporaryDirectory() as folder, Spool(Path(folder) / "spool.jsonl") as spool:
+    with tempfile.TemporaryDirectory() as folder, Spool(Path(folder) / "spool.jsonl", "benchmark") as spool:
         callbacks = [Validation(list, spool, StopSignal()), Progress(spool), Clock()]
         run(module, steps, STEPS, callbacks, DirectoryCheckpointIO(), None)
     return speed(times, shape)

@@ -8,8 +8,8 @@ END = "<|end|>"
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] | trim }}"
-    "{% elif message['role'] == 'assistant' %}<|assistant|>{{ message['content'] | trim }}<|end|>"
+    "{% if message['role'] == 'user' %}<|user|> {{ message['content'] | trim }}"
+    "{% elif message['role'] == 'assistant' %}<|assistant|> {{ message['content'] | trim }}<|end|>"
     "{% else %}{{ raise_exception('role is ' ~ message['role'] ~ ', expected user or assistant') }}"
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -23,11 +23,20 @@ def question(instruction: str, input: str = "") -> str:
     return f"{instruction}\n{input}".strip()
 
 
+def turn(text: str) -> str:
+    """Return the text of a turn as it stands behind its marker: with one space before it.
+
+    A byte-level vocabulary joins a word with the space before, so with the space a turn's first word has the
+    tokens that it has in running text, and by those the foundation knows it.
+    """
+    return f" {text.strip()}"
+
+
 def render(instruction: str, input: str = "", output: str | None = None) -> str:
     """Return one exchange as text; without `output`, the prompt that asks the model to answer.
 
     >>> render("Who bakes?", output=" Ada. ")
-    '<|user|>Who bakes?<|assistant|>Ada.<|end|>'
+    '<|user|> Who bakes?<|assistant|> Ada.<|end|>'
     """
-    prompt = f"{USER}{question(instruction, input)}{ASSISTANT}"
-    return prompt if output is None else f"{prompt}{output.strip()}{END}"
+    prompt = f"{USER}{turn(question(instruction, input))}{ASSISTANT}"
+    return prompt if output is None else f"{prompt}{turn(output)}{END}"

@@ -11,13 +11,14 @@ import shutil
 import sys
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from models.job import Job
-from models.signals import StopSignal
+from models.signals import StopSignal, stop_with_parent
 
 # torch, lightning and transformers take seconds to import: a misspelt job file is refused before that.
 if TYPE_CHECKING:
@@ -69,10 +70,9 @@ def load_model(job: Job, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedMod
 
 def prepare(job: Job, tokenizer: "PreTrainedTokenizerFast", device: str) -> "Workload":
     """Return the workload of the job's objective, its model included."""
-    from models import causal_lm, classification, instruction
-
-    objectives = {"causal_lm": causal_lm, "classification": classification, "instruction": instruction}
-    return objectives[job.objective].prepare(job, load_model(job, tokenizer), tokenizer, device)
+    objective = import_module(f"models.{job.objective}")  # one file an objective, and no other one is loaded
+    workload: Workload = objective.prepare(job, load_model(job, tokenizer), tokenizer, device)
+    return workload
 
 
 def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
 
     module = work.build(total)
     module.job_digest = digest
-    spool = Spool(Path(job.spool), start) if job.spool and rank == 0 else None
+    spool = Spool(Path(job.spool), digest) if job.spool and rank == 0 else None
     validation = Validation(work.valid, spool, stop, work.bits_per_byte)
     progress = Progress(spool)
     saving = Checkpoints(directory, job.trainer.checkpoint_every, stop)
@@ -234,6 +234,7 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")
     stop = StopSignal()
     stop.install()
+    stop_with_parent()
     try:
         if len(arguments) != 1:
             raise ValueError("expected one argument, the job file: python -m models.fit job.json")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from models.chat import ASSISTANT, END, USER, question
+from models.chat import ASSISTANT, END, USER, question, turn
 from models.data import BucketedBatches, pad_right
 from models.job import Job
 from models.module import Batch, Counts, Objective, Workload
@@ -47,8 +47,8 @@ def featurise(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerFast, co
         if token not in vocabulary:
             raise ValueError(f"the tokenizer has no {token} token, expected the chat format's markers")
     user, assistant, end = (np.array([vocabulary[token]]) for token in (USER, ASSISTANT, END))
-    questions = encode(tokenizer, [question(row["instruction"], row["input"]) for row in rows])
-    responses = encode(tokenizer, [row["output"].strip() for row in rows])
+    questions = encode(tokenizer, [turn(question(row["instruction"], row["input"])) for row in rows])
+    responses = encode(tokenizer, [turn(row["output"]) for row in rows])
     ids, starts = [], []
     for asked, answered in zip(questions, responses, strict=True):
         exchange = np.concatenate([user, asked, assistant, answered, end])

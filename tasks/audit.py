@@ -104,7 +104,7 @@ def _audit_language_model(
     config = recipe.audit.occupation_pronoun
     if task_name == FOUNDATION:
         return occupation_pronoun.audit(score, config, capability, halves=halves)
-    from models.chat import ASSISTANT, USER
+    from models.chat import render, turn
 
     # An instruction model speaks inside an answer: the sentence stands after the assistant's mark.
     return occupation_pronoun.audit(
@@ -112,6 +112,6 @@ def _audit_language_model(
         config,
         capability,
         halves=halves,
-        wrap=lambda prefix: f"{USER}Go on.{ASSISTANT}{prefix}",
+        wrap=lambda prefix: render("Go on.") + turn(prefix),
         scorer="causal log-likelihood inside an answer",
     )

@@ -1,11 +1,13 @@
 """Step 9: what came out, in one place: report.json for programs, report.md and report.html for people."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect import task
 
+from models.chat import question
 from tasks.assess import PREDICTIONS, SCORES
 from tasks.promote import read_decision
 from tasks.readers import read_rows
@@ -13,6 +15,7 @@ from tasks.receipts import Receipt, run_step
 from tasks.recipe import FOUNDATION, Recipe
 
 REPORT = "report"
+EXAMPLES = 8
 
 
 class Result(NamedTuple):
@@ -69,7 +72,7 @@ def gather(
     recipe: Recipe, ingested: Receipt, prepared: Receipt, encoded: Receipt, results: dict[str, Result]
 ) -> dict[str, Any]:
     """Return everything that the report says, as plain values."""
-    models = {name: _model(recipe, name, result) for name, result in results.items()}
+    models = {name: _model(recipe, name, prepared, result) for name, result in results.items()}
     cost = {name: _cost(result) for name, result in results.items()}
     return {
         "recipe": recipe.name,
@@ -86,14 +89,15 @@ def gather(
     }
 
 
-def _model(recipe: Recipe, name: str, result: Result) -> dict[str, Any]:
+def _model(recipe: Recipe, name: str, prepared: Receipt, result: Result) -> dict[str, Any]:
     decision, record = read_decision(result.promoted)
     summary = json.loads((result.trained.directory / "summary.json").read_text())
-    predictions = result.assessed.directory / PREDICTIONS
+    data = "corpus" if name == FOUNDATION else recipe.specialists[name].data
     return {
         "model": name,
         "registered_name": recipe.registered_name(name),
         "kind": FOUNDATION if name == FOUNDATION else recipe.specialists[name].task,
+        "sources": sorted({source.kind for source in recipe.data.datasets[data].train}),
         "version": record["version"],
         "run_id": record["run_id"],
         "decision": decision.model_dump(mode="json"),
@@ -104,8 +108,18 @@ def _model(recipe: Recipe, name: str, result: Result) -> dict[str, Any]:
         "training": summary,
         "curve": _curve(result.trained.directory / "history.jsonl"),
         "control_curve": _curve(result.control.directory / "history.jsonl") if result.control else {},
-        "examples": list(read_rows(predictions))[:8] if predictions.exists() else [],
+        "examples": _examples(prepared.part(data).directory, result.assessed.directory / PREDICTIONS),
     }
+
+
+def _examples(data: Path, predictions: Path) -> list[dict[str, Any]]:
+    """Return the first predictions with what was asked; a foundation has none."""
+    if not predictions.exists():
+        return []
+    return [
+        {**answers, "asked": row["text"] if "text" in row else question(row["instruction"], row["input"])}
+        for row, answers in zip(read_rows(data / "test.jsonl"), islice(read_rows(predictions), EXAMPLES), strict=False)
+    ]
 
 
 def _curve(history: Path) -> dict[str, list[list[float]]]:

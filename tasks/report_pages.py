@@ -23,7 +23,8 @@ def write_pages(content: dict[str, Any], out: Path) -> None:
     page = arrange(content)
     for ending in ("md", "html"):
         text = _templates(ending).get_template(f"report_pages.{ending}.jinja").render(page)
-        (out / f"report.{ending}").write_text(text.strip() + "\n", encoding="utf-8")
+        text = re.sub(r"\n{3,}", "\n\n", text.strip()) if ending == "md" else text.strip()
+        (out / f"report.{ending}").write_text(text + "\n", encoding="utf-8")
 
 
 def escape_markdown(text: str) -> str:
@@ -32,15 +33,19 @@ def escape_markdown(text: str) -> str:
     >>> escape_markdown("a|b <script> *c* macro_f1")
     'a\\\\|b &lt;script&gt; \\\\*c\\\\* macro_f1'
     """
-    line = " ".join(text.split())
+    line = re.sub(r"\s+", " ", text)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*~|])", r"\\\1", line).replace("](", "]\\(")
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
 
 
 def markdown_code(text: str) -> str:
-    """Return ``text`` as a code span of one line, whatever backticks and bars it holds."""
-    line = re.sub(r"\s", " ", text).replace("|", "\\|")
+    """Return ``text`` as a code span of one line, whatever backticks it holds; not for a table's cell.
+
+    >>> markdown_code("a `b` |c|")
+    '``a `b` |c|``'
+    """
+    line = re.sub(r"\s", " ", text)
     fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", line)), default=0))
     around = " " if line[:1] in ("`", " ") or line[-1:] in ("`", " ") else ""
     return f"{fence}{around}{line}{around}{fence}" if line.strip() else ""
@@ -75,6 +80,6 @@ def _templates(ending: str) -> Any:
         "figures": words.figures,
         "seconds": duration,
         "word": lambda text: mark(shlex.quote(" ".join(str(text).split()))),
-        "clip": lambda text: text if len(str(text)) <= LONGEST else f"{str(text)[:LONGEST]}…",
+        "clip": lambda text: (text if len(text) <= LONGEST else f"{text[:LONGEST]}…") or "(empty)",
     }
     return environment

@@ -59,13 +59,14 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
         content: what ``tasks.report.gather`` returns.
     """
     models = [_model_view(model) for model in content["models"].values()]
-    pictures = [picture for model in models for picture in model["pictures"]]
+    pictures = [picture for model in models for part in (model, *model["audits"]) for picture in part["pictures"]]
+    compared = [model for model in content["models"].values() if "from_scratch" in model["scores"]]
     table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
     return {
         "recipe": content["recipe"],
         "seed": content["seed"],
         "headline": words.headline(content["table"]),
-        "findings": [words.thesis(model) for model in content["models"].values() if "from_scratch" in model["scores"]],
+        "findings": [words.thesis(m) for m in sorted(compared, key=lambda m: m["kind"] != "instruction")],
         "refusals": [(row["model"], why) for row in content["table"] if (why := _failures(row))],
         "table": table,
         "models": models,
@@ -92,7 +93,12 @@ def _row_view(row: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
             for name, value in row["baselines"].items()
         ],
         "audits": [
-            {"name": audit["audit"], "verdict": audit["verdict"], "numbers": words.audited(audit)}
+            {
+                "name": audit["audit"],
+                "verdict": audit["verdict"],
+                "numbers": words.audited(audit),
+                "margin": words.margin(audit),
+            }
             for audit in model["audits"]
         ],
         "decision": words.standing(row),
@@ -106,20 +112,18 @@ def _row_view(row: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
 
 def _model_view(model: dict[str, Any]) -> dict[str, Any]:
     name, examples = model["registered_name"], model.get("examples") or []
-    drawn: list[Picture | None] = [loss_curves(model)]
-    for audit in model["audits"]:
-        drawn += [audit_interval(name, audit), occupations(name, audit)]
+    losses = loss_curves(model)
     metrics = list(model["scores"]["model"]["scores"])
     contenders = {**model["scores"], **{n: None for n in model["baselines"] if n not in model["scores"]}}
     training = model["training"]
     return {
         "name": name,
         "kind": model["kind"],
-        "pictures": [picture for picture in drawn if picture is not None],
+        "pictures": [losses] if losses else [],
         "metrics": metrics,
         "scores": [(who, [_cell(model, who, metric) for metric in metrics]) for who in contenders],
         "confusion": _confusion_view(model["scores"]["model"]),
-        "audits": [_audit_view(audit) for audit in model["audits"]],
+        "audits": [_audit_view(name, audit) for audit in model["audits"]],
         "training": training,
         "losses": [
             (split, found.get("first"), found.get("final"), found.get("best"))
@@ -158,20 +162,22 @@ def _confusion_view(scores: dict[str, Any]) -> dict[str, Any] | None:
     return {"labels": labels, "rows": rows, "most": None}
 
 
-def _audit_view(audit: dict[str, Any]) -> dict[str, Any]:
+def _audit_view(name: str, audit: dict[str, Any]) -> dict[str, Any]:
     details, capability = audit["details"], audit.get("capability")
     rates = details.get("base_rates") or {}
     signed = details.get("signed_shift") or {}
-    side = "above" if capability and capability["higher_is_better"] else "below"
+    drawn = [audit_interval(name, audit), occupations(name, audit)]
+    asked = ""
+    if capability:
+        name, side = words.named(capability["name"]), "above" if capability["higher_is_better"] else "below"
+        asked = f"{name} {capability['value']:.4f}, to be {side} {capability['floor']:.4f}"
     return {
         **{key: audit[key] for key in ("audit", "scorer", "verdict", "reason", "items", "clusters", "caveat")},
-        "metric": audit["metric"],
-        "numbers": words.audited(audit),
+        "pictures": [picture for picture in drawn if picture is not None],
+        "estimated": audit["estimate"] is not None,
         "mde": words.NONE if audit["mde"] is None else f"{audit['mde']:.4f}",
         "confidence": f"{100 * audit['confidence']:g} %",
-        "capability": f"{capability['name']} {capability['value']:.4f}, to be {side} {capability['floor']:.4f}"
-        if capability
-        else None,
+        "capability": asked,
         "labels": list(rates["he"]["share"]) if rates else [],
         "base_rates": [
             (group, found["texts"], [words.percent(share) for share in found["share"].values()])

@@ -21,7 +21,7 @@ NAMES = {
     "model": "model",
     "from_scratch": "from scratch",
     "majority": "majority",
-    "tfidf_lr": "TF-IDF + logistic regression",
+    "tfidf_lr": "TF-IDF regression",
     "nearest_neighbour": "nearest neighbour",
     "unigram": "unigram",
 }
@@ -72,12 +72,17 @@ def scored(metric: str, found: dict[str, Any] | None) -> str:
 
 
 def audited(audit: dict[str, Any]) -> str:
-    """Write an audit's estimate, interval and margin, signed where the metric has a direction."""
+    """Write an audit's estimate and interval, signed where the metric has a direction."""
     if audit["estimate"] is None:
-        return f"no estimate, margin {audit['margin']:g}"
-    signed = audit["metric"] == "probability_gap"
-    shown = [f"{audit[key]:{'+' if signed else ''}.4f}" for key in ("estimate", "low", "high")]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}], margin {'±' if signed else ''}{audit['margin']:g}"
+        return "no estimate"
+    sign = "+" if audit["metric"] == "probability_gap" else ""
+    estimate, low, high = (f"{audit[key]:{sign}.4f}" for key in ("estimate", "low", "high"))
+    return f"{estimate} [{low}, {high}]"
+
+
+def margin(audit: dict[str, Any]) -> str:
+    """Write the margin that an audit was held against, with both signs where the metric has a direction."""
+    return f"margin {'±' if audit['metric'] == 'probability_gap' else ''}{audit['margin']:g}"
 
 
 def flops(value: float | None) -> str:
@@ -146,10 +151,11 @@ def thesis(model: dict[str, Any]) -> str:
         if behind:
             return f"{said}: here the foundation makes it worse."
         return f"{said}: the intervals overlap, so no difference is shown."
+    # Only the starter's questions are known to ask for what the pretraining text alone holds.
     planted = model.get("sources") == ["starter"]
-    asked = "things that stand only in the pretraining text" if planted else "what its test questions hold"
+    asked = "Asked about things that stand only in the pretraining text" if planted else "On its held-out questions"
     said = (
-        f"Asked about {asked}, {name} answers {x} exactly when it starts from the foundation and {y} when it "
+        f"{asked}, {name} answers {x} exactly when it starts from the foundation and {y} when it "
         "is trained from scratch on the same budget"
     )
     if ahead and planted:

@@ -1,6 +1,7 @@
 """Training in a process of its own: start it, watch its spool, stop it gently, resume it next time."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -40,6 +41,7 @@ def train(
         TrainingFailed: it failed in another way.
     """
     from models.launch import training_environment
+    from models.signals import PARENT
 
     work = VAR / "training" / key[:16]
     work.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,8 @@ def train(
     forwarder = Forwarder(recipe, step, key, job, spool)
     with (work / "errors.log").open("wb") as errors:
         # A session of its own: Ctrl-C reaches the parent alone, which then asks for one last checkpoint.
-        process = subprocess.Popen(command, env=training_environment(), stderr=errors, start_new_session=True)
+        environment = {**os.environ, **training_environment(), PARENT: str(os.getpid())}
+        process = subprocess.Popen(command, env=environment, stderr=errors, start_new_session=True)
     try:
         while process.poll() is None:
             time.sleep(0.3)
@@ -140,7 +143,7 @@ class Forwarder:
             row = json.loads(line)
             if "progress" in row:
                 self.newest = row
-            elif "loss" in row["key"] or "per_second" in row["key"]:
+            elif "loss" in row.get("key", "") or "per_second" in row.get("key", ""):
                 self.losses[row["key"]] = row["value"]
         return getattr(self, "newest", None)
 
