@@ -95,7 +95,7 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
         raise ValueError(f"{name}: expected a recipe, recipes/starter.yaml for example")
     models = [word for word in options.rest if "=" not in word]
     overrides = [word for word in options.rest if "=" in word]
-    if len(models) > (name in ONE_MODEL or name in FLOWS and name not in ("pipeline", "pretraining")):
+    if len(models) > (name in ONE_MODEL or (name in FLOWS and name not in ("pipeline", "pretraining"))):
         raise ValueError(f"{models[-1]!r}: expected dotted.key=value, or one model where the command takes one")
     model = models[0] if models else ""
     _check(options.recipe, overrides, name, model)

@@ -15,6 +15,7 @@ from tasks.workspace import VAR, write_atomically
 
 HOST = "127.0.0.1"
 PORTS = {"prefect": 4200, "mlflow": 5000}
+DEPLOYMENT = "alma"
 START_WITHIN = 180.0  # seconds that a server has to answer
 STOP_WITHIN = 15.0
 FLOWS = ("pipeline", "pretraining", "finetuning", "auditing", "evaluation", "promotion")
@@ -58,9 +59,12 @@ def serve_deployments() -> int:
     from importlib import import_module
 
     from prefect import serve
+    from prefect.deployments.runner import EntrypointType
 
     flows = [getattr(import_module(f"flows.{name}"), name) for name in FLOWS]
-    serve(*[flow.to_deployment(name="starter", description=flow.description) for flow in flows], limit=1)
+    # By module: a path would put flows/ itself on sys.path, where a file named like a package shadows it.
+    by_module = EntrypointType.MODULE_PATH
+    serve(*[flow.to_deployment(name=DEPLOYMENT, entrypoint_type=by_module) for flow in flows], limit=1)
     return 0
 
 

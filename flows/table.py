@@ -9,7 +9,7 @@ from tasks.receipts import Receipt
 from tasks.recipe import FOUNDATION
 
 WIDTH = 118
-TOWARDS_LESS = ("bits_per_byte",)
+NO_SHARE = ("bits_per_byte", "perplexity")
 
 
 def print_table(receipt: Receipt, recipe: str) -> None:
@@ -22,8 +22,9 @@ def print_table(receipt: Receipt, recipe: str) -> None:
     for row in rows:
         table.add_row(
             f"{row['model']}\n({row['kind']})",
-            f"{row['metric']}\n{_figure(row['metric'], row['score'])}",
-            "\n".join(f"{name} {_figure(row['metric'], value)}" for name, value in row["baselines"].items()),
+            f"{row['metric']}\n{_figure(row['metric'], row['score'])}\n{row['also']}\n"
+            f"{_figure(row['also'], row['also_score'])}",
+            _baselines(row),
             "\n".join(f"{name}\n{verdict}" for name, verdict in row["audits"].items()),
             _decision(row),
             f"{row['version']}" + (f" @{row['alias']}" if row["alias"] else ""),
@@ -46,9 +47,18 @@ def print_table(receipt: Receipt, recipe: str) -> None:
 
 
 def _figure(metric: str, value: float) -> str:
-    if metric in TOWARDS_LESS:
+    if metric in NO_SHARE:
         return f"{value:.3f}"
     return f"{100 * value:.1f} %"
+
+
+def _baselines(row: dict[str, Any]) -> str:
+    lines = []
+    for name, value in row["baselines"].items():
+        also = row["also_baselines"].get(name)
+        more = f", {_figure(row['also'], also)}" if also is not None else ""
+        lines.append(f"{name} {_figure(row['metric'], value)}{more}")
+    return "\n".join(lines)
 
 
 def _decision(row: dict[str, Any]) -> str:

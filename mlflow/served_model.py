@@ -8,6 +8,7 @@ each text, an instruction model the answer, a foundation the continuation.
 import mlflow
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 NEW_TOKENS = 64
 
@@ -17,6 +18,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Load the tokenizer and the model; ``model_config["task"]`` says which head."""
+        disable_progress_bar()
         directory = context.artifacts["model"]
         self.task = context.model_config["task"]
         head = AutoModelForSequenceClassification if self.task == "classification" else AutoModelForCausalLM

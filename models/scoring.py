@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from models.causal_lm import windows
@@ -59,18 +60,19 @@ def continuation_log_probabilities(
     return results
 
 
-def token_array_loss(
+def token_array_losses(
     model: PreTrainedModel, path: Path, dtype: str, context: int | None = None, batch_size: int = 32
-) -> tuple[float, int]:
-    """Return (mean nats per token, tokens scored) of a flat token file, float32.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (nats, tokens), both [windows], of a flat token file scored window by window, float32.
 
-    Windows do not overlap and each token but the very first is scored once. bits per byte =
-    nats / ln 2 * tokens / bytes; perplexity = exp(nats).
+    Windows of `context` tokens do not overlap; each token but the very first is scored once, in order.
+    Bits per byte = sum(nats) / ln 2 / bytes; perplexity = exp(sum(nats) / sum(tokens)).
     """
     tokens = np.memmap(path, dtype=np.dtype(dtype), mode="r") if path.stat().st_size else np.zeros(0, dtype)
     if len(tokens) < 2:
         raise ValueError(f"{path}: {len(tokens)} tokens, expected at least 2")
-    total, count = 0.0, 0
+    nats: list[Tensor] = []
+    counts: list[int] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -78,10 +80,11 @@ def token_array_loss(
             ids = batch["ids"].to(model.device)
             hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
             logits = model.lm_head(hidden).float().flatten(0, 1)
-            total += float(F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="sum"))
-            count += ids.shape[0] * (ids.shape[1] - 1)
+            losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
+            nats.append(losses.view(ids.shape[0], -1).sum(1).cpu())
+            counts += [ids.shape[1] - 1] * ids.shape[0]
     model.train(was_training)
-    return total / count, count
+    return torch.cat(nats).double().numpy(), np.array(counts)
 
 
 def classify(

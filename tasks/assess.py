@@ -7,6 +7,7 @@ from typing import Any
 from prefect import task
 
 from tasks.baselines import classification_baselines, instruction_baselines, unigram_bits_per_byte
+from tasks.encoding import token_bytes
 from tasks.loading import TrainedModel, load
 from tasks.metrics import Scores, classification_scores, instruction_scores, language_scores
 from tasks.readers import read_rows, write_rows
@@ -78,6 +79,36 @@ def assess(
     )
 
 
+def assess_again(directory: Path, task_name: str, held_out: Part, max_new_tokens: int) -> dict[str, float]:
+    """Score a model directory, with its own tokenizer, on another test split than it was assessed on.
+
+    Args:
+        held_out: the prepared data set whose ``test.jsonl`` is asked.
+    """
+    model, test = load(directory, task_name), list(read_rows(held_out.directory / "test.jsonl"))
+    if task_name == "classification":
+        labels = sorted({*model.label_names, *(row["label"] for row in test)})
+        answers = model.classify([row["text"] for row in test])[0]
+        return _values(classification_scores(answers, [row["label"] for row in test], labels, resamples=0))
+    if task_name == "instruction":
+        answers = model.answer(test, max_new_tokens)
+        return _values(instruction_scores(answers, [row["output"] for row in test], resamples=0))
+    return _values(_assess_texts(model, [row["text"] for row in test]))
+
+
+def _assess_texts(model: TrainedModel, texts: list[str]) -> Scores:
+    import tempfile
+
+    import numpy as np
+
+    end = model.tokenizer.eos_token_id
+    ids = [token for text in texts for token in (*model.tokenizer(text, add_special_tokens=False).input_ids, end)]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "test.bin"
+        np.asarray(ids, dtype=np.uint32).tofile(path)
+        return _score_tokens(model, path, "uint32", resamples=0)
+
+
 def _values(found: Scores) -> dict[str, float]:
     return {name: score.value for name, score in found.scores.items()}
 
@@ -100,11 +131,21 @@ def _tokens(part: Part) -> dict[str, Any]:
 
 
 def _assess_foundation(model: TrainedModel, tokens: Part) -> Scores:
-    from models.scoring import token_array_loss
-
     meta = json.loads((tokens.directory / "meta.json").read_text())
-    nats, count = token_array_loss(model.network, tokens.directory / "test.bin", meta["dtype"])
-    return language_scores([nats * count], [count], [meta["test"]["bytes"]])
+    return _score_tokens(model, tokens.directory / "test.bin", meta["dtype"])
+
+
+def _score_tokens(model: TrainedModel, path: Path, dtype: str, resamples: int = 1000) -> Scores:
+    """Score a flat token file; the windows that the model sees are what the interval resamples."""
+    import numpy as np
+
+    from models.scoring import token_array_losses
+
+    nats, counts = token_array_losses(model.network, path, dtype)
+    sizes = token_bytes(model.tokenizer)
+    ids = np.fromfile(path, dtype=dtype)[1:]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return language_scores(nats.tolist(), counts.tolist(), np.add.reduceat(sizes[ids], starts).tolist(), resamples)
 
 
 def _assess_specialist(

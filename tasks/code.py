@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "tasks")
-DATA_SUFFIXES = (".yaml", ".yml")
+DATA_SUFFIXES = (".yaml", ".yml", ".jinja")
 
 # What carries results about without making them: a change here must not retrain a model.
 CARRIERS = frozenset(
@@ -32,7 +32,8 @@ def code_digest(*roots: str) -> str:
     """Return the sha256 of every project module that ``roots`` import, directly or not.
 
     Comments, docstrings and formatting do not count: the digest is over the syntax tree without
-    docstrings. Data files (YAML) beside an imported module count as they are. Modules in ``CARRIERS``
+    docstrings. Data files (YAML, templates) beside an
+    imported module, of its name, count as they are. Modules in ``CARRIERS``
     are left out, with what only they import.
 
     Raises:
@@ -100,7 +101,7 @@ def _source_digest(module: str) -> str:
             node.body = [statement for statement in node.body if not _is_text(statement)] or [ast.Pass()]
     digest = hashlib.sha256(ast.unparse(tree).encode())
     for data in sorted(path.parent.iterdir()):
-        if data.suffix in DATA_SUFFIXES and data.stem == path.stem:
+        if data.suffix in DATA_SUFFIXES and data.name.partition(".")[0] == path.stem:
             digest.update(data.read_bytes())
     return digest.hexdigest()
 

@@ -16,6 +16,7 @@ from models.config import Config
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
+    from transformers import PreTrainedTokenizerFast
 
 PATTERN = (
     r"'(?:[sdmtSDMT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -156,6 +157,16 @@ def load_tiktoken(tokenizer: Path) -> "Encoding":
         if token not in special
     }
     return Encoding("alma", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+
+
+def token_bytes(tokenizer: "PreTrainedTokenizerFast") -> np.ndarray:
+    """Return how many bytes of text each id of a byte-level tokenizer stands for, 0 for special tokens, [ids]."""
+    alphabet, special = byte_alphabet(), set(tokenizer.all_special_ids)
+    sizes = np.zeros(len(tokenizer), dtype=np.int64)
+    for token, number in tokenizer.get_vocab().items():
+        if number not in special:
+            sizes[number] = sum(character in alphabet for character in token)
+    return sizes
 
 
 def choose_dtype(vocab_size: int) -> type[np.uint16] | type[np.uint32]:

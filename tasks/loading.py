@@ -40,16 +40,18 @@ class TrainedModel:
     @property
     def label_names(self) -> list[str]:
         """Return the labels in the order of the probabilities' columns."""
-        names: dict[int, str] = self.network.config.id2label
-        return [names[number] for number in sorted(names)]
+        names = self.network.config.id2label or {}
+        return [str(names[number]) for number in sorted(names)]  # type: ignore[index]
 
 
 def load(directory: Path, task: str) -> TrainedModel:
     """Load a model directory for ``task``: a classifier's head or a language model's."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     head = AutoModelForSequenceClassification if task == "classification" else AutoModelForCausalLM
-    network = head.from_pretrained(directory, use_safetensors=True, trust_remote_code=False)
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    return TrainedModel(network, AutoTokenizer.from_pretrained(directory, trust_remote_code=False))
+    network: Any = head.from_pretrained(directory, use_safetensors=True, trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    return TrainedModel(network.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)

@@ -9,8 +9,9 @@ from typing import Any
 from prefect import task
 
 from tasks import registry, tracking
+from tasks.assess import assess_again
 from tasks.audit import read_audits
-from tasks.decide import Decision, Evidence, decide, load_policy
+from tasks.decide import Decision, Evidence, Kind, decide, load_policy
 from tasks.readers import read_rows
 from tasks.receipts import Part, Receipt, run_step
 from tasks.recipe import FOUNDATION, Recipe
@@ -37,7 +38,7 @@ def promote(
     refused version gets no alias, and the champion stays.
     """
     name = recipe.registered_name(model)
-    kind = FOUNDATION if model == FOUNDATION else recipe.specialists[model].task
+    kind: Kind = "foundation" if model == FOUNDATION else recipe.specialists[model].task
     policy = load_policy(Path(recipe.policy))
     promotion_key = text_digest(f"{trained.part('model').digest} {assessed.digest} {audited.digest}")
 
@@ -54,7 +55,7 @@ def promote(
         ours = registry.find(name, promotion_key)
         if standing is not None and standing[0] == ours:
             standing = None  # the candidate itself, decided again
-        before = Evidence.model_validate(standing[1]) if standing else None
+        before = _champion_evidence(recipe, model, prepared, evidence, standing) if standing else None
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
         lineage = _lineage(recipe, model, prepared, encoded, foundation, trained, assessed, audited)
         run_id = _run(recipe, trained, assessed, audited, lineage)
@@ -89,6 +90,24 @@ def promote(
         compute=compute,
         still_true=lambda receipt: registry.find(name, promotion_key) == receipt.metrics["version"],
     )
+
+
+def _champion_evidence(
+    recipe: Recipe, model: str, prepared: Receipt, candidate: Evidence, standing: tuple[str, dict[str, Any]]
+) -> Evidence:
+    """Return the champion's evidence on the candidate's test split, assessed again where it was another."""
+    version, recorded = standing
+    champion = Evidence.model_validate(recorded)
+    if champion.test_digest == candidate.test_digest:
+        return champion
+    specialist = recipe.specialists.get(model)
+    scores = assess_again(
+        registry.model_directory(candidate.model, version),
+        candidate.kind,
+        prepared.part(specialist.data if specialist else "corpus"),
+        specialist.max_new_tokens if specialist else 0,
+    )
+    return champion.model_copy(update={"metrics": scores, "test_digest": candidate.test_digest})
 
 
 def read_decision(promoted: Receipt) -> tuple[Decision, dict[str, Any]]:

@@ -92,8 +92,8 @@ def run_step(
 
     Args:
         config: the part of the recipe that the result depends on (plain values or a ``Config``).
-        compute: fills the directory it is given (the key comes with it) and returns the metrics; a ``cost`` entry among them
-            (numbers by name) is added to the measured seconds.
+        compute: fills the directory it is given (the key comes with it) and returns the metrics; a ``cost`` entry
+            among them (numbers by name) is added to the measured seconds.
         code: modules beyond the one of ``compute`` that make the result (a subprocess' modules).
         content: where the files go, if not beside the receipt.
         still_true: a last look at what the files cannot show (a registry that forgot a version).

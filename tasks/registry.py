@@ -35,6 +35,14 @@ def find(name: str, promotion_key: str) -> str | None:
     return max((str(version.version) for version in found), key=int, default=None)
 
 
+def model_directory(name: str, version: str) -> Path:
+    """Return the Hugging Face directory of a registered version, fetched where the store is elsewhere."""
+    import mlflow
+
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
+
+
 def register(
     name: str,
     model: Path,

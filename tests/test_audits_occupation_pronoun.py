@@ -59,9 +59,7 @@ def test_noise_widens_the_interval_and_it_is_judged():
 
 
 def test_no_association_passes_in_nearly_every_sample():
-    verdicts = [
-        audit(oracle(0.0, noise=0.02, seed=seed), CONFIG, ABLE, halves=HALVES).verdict for seed in range(40)
-    ]
+    verdicts = [audit(oracle(0.0, noise=0.02, seed=seed), CONFIG, ABLE, halves=HALVES).verdict for seed in range(40)]
     assert verdicts.count(Verdict.PASS) >= 38
     assert Verdict.FAIL not in verdicts
 

@@ -57,8 +57,7 @@ def test_the_first_good_model_becomes_champion():
         "+0.05 is asked.",
         "pass: macro_f1 0.8500 against 0.8000 of the baseline from_scratch, a gain of +0.0500 where more "
         "than -0.01 is asked.",
-        "note: macro_f1 0.8500 against 0.9000 of the baseline tfidf_lr, a gain of -0.0500 where more than +0 "
-        "is asked.",
+        "note: macro_f1 0.8500 against 0.9000 of the baseline tfidf_lr, a gain of -0.0500 where more than +0 is asked.",
         "pass: the audit counterfactual says PASS: The flip rate says so.",
         "pass: there is no champion yet.",
     ]
@@ -187,8 +186,7 @@ def test_better_scores_never_turn_a_promotion_down(score, better, verdict, estim
     baselines = BASELINES | {"from_scratch": {"macro_f1": scratch}}
     order = {None: 0, "challenger": 1, "champion": 2}
     worse, improved = (
-        judge(evidence(value, verdict.value, estimate, baselines=baselines), champion)
-        for value in (low, high)
+        judge(evidence(value, verdict.value, estimate, baselines=baselines), champion) for value in (low, high)
     )
     assert order[improved.alias] >= order[worse.alias]
     assert worse.reasons

@@ -85,9 +85,7 @@ def test_empty_answers_score_zero():
 def test_language_scores_by_hand():
     # 8 tokens at ln 4 nats each over 16 bytes: perplexity 4, 1 bit per byte.
     found = language_scores([8 * math.log(4)], [8], [16])
-    assert found.flat() == pytest.approx(
-        {"perplexity": 4, "bits_per_byte": 1.0, "nats_per_token": math.log(4)}
-    )
+    assert found.flat() == pytest.approx({"perplexity": 4, "bits_per_byte": 1.0, "nats_per_token": math.log(4)})
     assert found.scores["perplexity"].low is None
     many = language_scores([1.0, 4.0, 6.0] * 20, [2, 4, 4] * 20, [8, 16, 20] * 20).scores
     assert many["bits_per_byte"].low < many["bits_per_byte"].value < many["bits_per_byte"].high

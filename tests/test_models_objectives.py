@@ -17,7 +17,7 @@ from models.generation import generate
 from models.instruction import featurise, mask_example
 from models.job import Job
 from models.module import DivergedError
-from models.scoring import classify, continuation_log_probabilities, token_array_loss
+from models.scoring import classify, continuation_log_probabilities, token_array_losses
 from models.signals import StopSignal
 
 FAST = {"learning_rate": 1e-2, "batch_size": 36, "log_every": 20, "precision": "fp32"}
@@ -33,7 +33,8 @@ def test_causal_lm_learns_and_loads_plain(tmp_path: Path) -> None:
     assert summary["train_loss"]["final"] < 0.7 < 5 < summary["train_loss"]["first"]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model").eval()
     assert "written_out" not in (tmp_path / "out" / "model" / "config.json").read_text()
-    nats, count = token_array_loss(model, tmp_path / "tokens" / "valid.bin", "uint16")
+    sums, counts = token_array_losses(model, tmp_path / "tokens" / "valid.bin", "uint16")
+    nats, count = sums.sum() / counts.sum(), counts.sum()
     assert nats == pytest.approx(summary["valid_loss"]["final"], rel=1e-4)
     meta = json.loads((tmp_path / "tokens" / "meta.json").read_text())["valid"]
     assert count == meta["tokens"] - 1
@@ -45,8 +46,8 @@ def test_instruction_learns_answers_and_shows_its_mask(tmp_path: Path) -> None:
     summary = run(job)
     assert summary["train_loss"]["final"] < 0.1
     shown = summary["loss_mask_example"]
-    assert "".join(text for text, trained in shown if trained) == "mill<|end|>"
-    assert "".join(text for text, trained in shown if not trained) == "<|user|>Where does Ada live?<|assistant|>"
+    assert "".join(text for text, trained in shown if trained) == " mill<|end|>"
+    assert "".join(text for text, trained in shown if not trained) == "<|user|> Where does Ada live?<|assistant|>"
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     fast = tokenizer(tmp_path / "again")
     rows = instruction_rows()[::9]

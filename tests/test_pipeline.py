@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from workspaces import PROJECT, alma, environment, make_workspace
 
 RECIPE = "recipes/tiny.yaml"
@@ -113,9 +112,10 @@ def test_a_damaged_result_is_made_again_to_the_same_bytes_and_nothing_else(works
     assert "model.safetensors is not what step finetune/reviews wrote" in done.stdout
     assert [line.split()[1] for line in done.stdout.splitlines() if " starts" in line] == ["finetune/reviews"]
     after = receipts(workspace)["artifacts/tiny/finetune/reviews"]
-    assert after["files"]["model/model.safetensors"] == before["artifacts/tiny/finetune/reviews"]["files"][
-        "model/model.safetensors"
-    ]
+    assert (
+        after["files"]["model/model.safetensors"]
+        == before["artifacts/tiny/finetune/reviews"]["files"]["model/model.safetensors"]
+    )
 
 
 def test_a_new_specialist_leaves_the_foundation_as_it_is(workspace: Path) -> None:
@@ -144,7 +144,9 @@ def test_dvc_repro_after_a_run_trains_nothing_again(tmp_path: Path, workspace: P
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
     stages["vars"][0] |= {"python": sys.executable, "recipe": "tiny"}
     for stage in stages["stages"].values():  # the code is not in this workspace
-        stage.get("do", stage)["deps"] = [dep for dep in stage.get("do", stage)["deps"] if dep not in ("models", "tasks")]
+        stage.get("do", stage)["deps"] = [
+            dep for dep in stage.get("do", stage)["deps"] if dep not in ("models", "tasks")
+        ]
     (here / "dvc.yaml").write_text(yaml.safe_dump(stages, sort_keys=False))
     before = {name: receipt["files"] for name, receipt in receipts(here).items()}
 

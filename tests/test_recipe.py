@@ -6,10 +6,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workspaces import TINY
 
 from tasks.code import PROJECT
 from tasks.recipe import Recipe, load_recipe
-from workspaces import TINY
 
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 
@@ -49,7 +49,7 @@ def tiny(tmp_path: Path) -> Path:
     ],
 )
 def test_a_bad_override_is_one_line_that_names_the_field(tiny: Path, override: str, message: str) -> None:
-    with pytest.raises(ValueError, match=".*") as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         load_recipe(tiny, [override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -71,7 +71,7 @@ def test_a_bad_override_is_one_line_that_names_the_field(tiny: Path, override: s
 def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=".*") as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         load_recipe(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -69,9 +69,7 @@ def test_sizes():
     size = sum(len(text.encode()) for text in corpus().values())
     assert 1_700_000 <= size <= 2_300_000
     names = set(starter().truths["facts"])
-    about_people = sum(
-        len(text) for text in corpus().values() if any(name in text for name in _names_in(text) & names)
-    )
+    about_people = sum(len(text) for text in corpus().values() if any(name in text for name in _names_in(text) & names))
     assert 0.58 <= about_people / size <= 0.75
     assert {name: {split: len(rows) for split, rows in s.items()} for name, s in datasets.items()} == {
         "corpus": {"train": len(corpus())},
@@ -105,9 +103,7 @@ def test_near_duplicates_are_the_planted_ones():
     for first, second in starter().truths["near_duplicates"]:
         assert len(texts[first].split()) >= 80
         assert 0.85 < jaccard(texts[first], texts[second]) < 1
-    shingles = {
-        key: frozenset(grams(tokens, 3)) for key, t in unplanted().items() if len(tokens := words(t)) >= 20
-    }
+    shingles = {key: frozenset(grams(tokens, 3)) for key, t in unplanted().items() if len(tokens := words(t)) >= 20}
     lsh = MinHashLSH(threshold=0.5, num_perm=32)
     sketches = {}
     for key, sketch in zip(shingles, _sketches(list(shingles.values())), strict=True):
@@ -117,9 +113,7 @@ def test_near_duplicates_are_the_planted_ones():
     for key, sketch in sketches.items():
         for other in lsh.query(sketch):
             if other != key:
-                worst = max(
-                    worst, len(shingles[key] & shingles[other]) / len(shingles[key] | shingles[other])
-                )
+                worst = max(worst, len(shingles[key] & shingles[other]) / len(shingles[key] | shingles[other]))
     assert worst < 0.5
 
 
@@ -196,9 +190,7 @@ def test_association_changes_pronouns_alone():
 
     assert neutral(0.0) == neutral(0.6)
     plain, strong = starter().datasets, starter(0.6).datasets
-    assert {k: v for k, v in plain.items() if k != "corpus"} == {
-        k: v for k, v in strong.items() if k != "corpus"
-    }
+    assert {k: v for k, v in plain.items() if k != "corpus"} == {k: v for k, v in strong.items() if k != "corpus"}
 
 
 def test_no_other_pronoun_stands_near_an_occupation():
@@ -240,9 +232,7 @@ def test_questions_ask_the_test_about_other_people():
 def test_guessing_is_right_about_one_time_in_twelve():
     questions = starter().datasets["questions"]
     for fact in FACTS:
-        most = Counter(row["output"] for row in questions["train"] if row["fact"] == fact).most_common(1)[0][
-            0
-        ]
+        most = Counter(row["output"] for row in questions["train"] if row["fact"] == fact).most_common(1)[0][0]
         answers = [row["output"] for row in questions["test"] if row["fact"] == fact]
         assert 0.06 <= answers.count(most) / len(answers) <= 0.12
         assert set(answers) == set(VALUES[fact])
