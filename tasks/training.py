@@ -108,6 +108,8 @@ class Forwarder:
         self.sent = self.read = 0
         self.told_at = self.sent_at = time.monotonic()
         self.losses: dict[str, float] = {}
+        self.first: dict[str, Any] | None = None
+        self.newest: dict[str, Any] | None = None
         self.bar = ProgressBar(step)
 
     def forward(self) -> None:
@@ -142,19 +144,27 @@ class Forwarder:
         for line in data[:end].splitlines():
             row = json.loads(line)
             if "progress" in row:
-                self.newest = row
+                self.first, self.newest = self.first or row, row
             elif "loss" in row.get("key", "") or "per_second" in row.get("key", ""):
                 self.losses[row["key"]] = row["value"]
-        return getattr(self, "newest", None)
+        return self.newest
 
     def _tell(self, progress: dict[str, Any]) -> None:
-        left = progress.get("seconds_left")
         figures = "  ".join(
-            f"{key} {value:,.0f}" if "per_second" in key else f"{key} {value:.3f}"
+            f"{key.removeprefix('train/')} {value:,.0f}" if "per_second" in key else f"{key} {value:.3f}"
             for key, value in sorted(self.losses.items())
         )
-        rest = f"  {duration(left)} left" if left is not None else ""
-        log.info("%-24s step %d of %d  %s%s", self.step, progress["progress"], progress["total"], figures, rest)
+        done, total = progress["progress"], progress["total"]
+        log.info("%-24s step %d of %d  %s%s", self.step, done, total, figures, self._time_left(progress))
+
+    def _time_left(self, progress: dict[str, Any]) -> str:
+        """Say how long the rest takes at the pace since the first progress row that this process read."""
+        assert self.first is not None
+        steps = progress["progress"] - self.first["progress"]
+        if steps <= 0:
+            return ""
+        seconds = (progress["time"] - self.first["time"]) / 1000 / steps * (progress["total"] - progress["progress"])
+        return f"  {duration(seconds)} left"
 
     def _deliver(self) -> None:
         if not self.spool.exists():
