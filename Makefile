@@ -31,7 +31,7 @@ up down: .venv/installed
 	@$(BIN)/python -m flows $@
 
 bench: .venv/installed
-	@for script in training tokenizing overhead; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in training tokenizing overhead transfer; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # torch comes first and alone: the version that is pinned, before another package asks for a newer one.
 .venv/installed: pyproject.toml constraints.txt

@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from tasks.console import log, speak
 from tasks.workspace import VAR
@@ -57,7 +56,7 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         kept = _keep_traceback()
         print(f"failed: {_one_line(error)}", file=sys.stderr)
-        print(f"The same command resumes with the step that failed; the traceback is in {kept}", file=sys.stderr)
+        print(f"The same command resumes with the step that failed; the traceback is {kept}", file=sys.stderr)
         return 1
 
 
@@ -143,11 +142,15 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _keep_traceback() -> Path:
+def _keep_traceback() -> str:
+    """Keep the traceback for whoever looks into it, and say where; a full disk keeps none."""
     path = VAR / "log" / "last-error.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(traceback.format_exc(), encoding="utf-8")
-    return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError as error:
+        return f"not kept ({error.strerror})"
+    return f"in {path}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """DVC: which bytes the corpora are, and how to get them back. The one file that speaks to DVC."""
 
+import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,5 +50,8 @@ def _dvc(*arguments: str) -> None:
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
+        if shutil.disk_usage(".").free < 1 << 20:  # DVC itself then says nothing of use
+            raise OSError(errno.ENOSPC, "No space left on device", "data")
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise OSError(f"dvc {' '.join(arguments)} failed: {lines[-1]}")
+        told = [line for line in lines if line.startswith("ERROR:") or "Error" in line] or lines
+        raise OSError(f"dvc {' '.join(arguments)} failed: {told[-1].removeprefix('ERROR: ')}")

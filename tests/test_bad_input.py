@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(workspace: Path) ->
     small = workspace / "artifacts/tiny/tokenizer.small"
     small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"this machine mounts no tmpfs: {mounted.stderr.strip()}")

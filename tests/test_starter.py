@@ -73,7 +73,7 @@ def test_sizes():
     assert 0.58 <= about_people / size <= 0.75
     assert {name: {split: len(rows) for split, rows in s.items()} for name, s in datasets.items()} == {
         "corpus": {"train": len(corpus())},
-        "reviews": {"train": 800, "valid": 160, "test": 400},
+        "reviews": {"train": 1600, "valid": 160, "test": 400},
         "helpdesk": {"train": 600, "valid": 120, "test": 300},
         "entities": {"train": 600, "valid": 100, "test": 300},
         "answers": {"train": 400, "valid": 80, "test": 200},

@@ -16,9 +16,9 @@ from tasks.starter.occupations import OCCUPATION_TEMPLATES, OCCUPATIONS, halves,
 from tasks.starter.people import FACTS, VALUES, townspeople
 from tasks.starter.prose import long_text, short_text
 from tasks.starter.questions import questions
-from tasks.starter.reviews import IDENTITY_PAIRS, cells, review
+from tasks.starter.reviews import IDENTITY_PAIRS, cells, unlabelled_review
 
-REVIEWS, MAILS, ARTICLES = 1500, 400, 10
+REVIEWS, MAILS, ARTICLES = 2000, 400, 10
 """Unlabelled reviews, mails and longer articles in the pretraining text."""
 MIXED = 0.2
 """Share of unlabelled reviews with praise and blame; lower than in the labelled ones, so that words of one
@@ -36,7 +36,7 @@ class StarterConfig(Config):
     """Strength s of the planted link between occupations and pronouns: P(he) is .5 + s/2 or .5 - s/2."""
     people: int = Field(default=80, ge=8, le=96)
     """Number of inhabitants; questions about the second half of them are the test."""
-    mentions: int = Field(default=132, ge=10, le=170)
+    mentions: int = Field(default=120, ge=10, le=170)
     """Biographical texts for each inhabitant in the pretraining text."""
     notices: int = Field(default=400, ge=0, le=1200)
     """Short notices and news items in the pretraining text."""
@@ -90,7 +90,7 @@ def build(config: StarterConfig) -> Starter:
     texts += [("article", text) for text in articles]
     texts += [("near", near_copy(dice, text)) for text in articles[:NEAR_COPIES]]
     plain = [ledger.write(short_text, pen) for _ in range(config.notices)]
-    plain += [ledger.write(review, pen, *cell, MIXED) for cell in cells(pen, REVIEWS)]
+    plain += [ledger.write(unlabelled_review, pen, *cell, MIXED) for cell in cells(pen, REVIEWS)]
     plain += [ledger.write(mail, pen, topic) for topic in pen.spread(TOPICS, MAILS)]
     for person in people:
         pen = Dice(seed, f"biographies of {person.name}")

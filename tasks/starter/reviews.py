@@ -133,7 +133,7 @@ def _aspect(dice: Dice, aspect: str, label: str, group: str) -> str:
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
-def review(dice: Dice, label: str, group: str, mixed: float = 0.5) -> str:
+def review(dice: Dice, label: str, group: str, mixed: float = 0.25) -> str:
     """Return a review of about 15 to 35 words with the given label about a person of the given group.
 
     A share ``mixed`` of them praises or blames one aspect against the label; what comes last, and most
@@ -159,6 +159,18 @@ def review(dice: Dice, label: str, group: str, mixed: float = 0.5) -> str:
         parts.append(dice.pick(_CLOSE).format(w=dice.pick(WORDS["close"][label])))
     text = " ".join(([start] if start and dice.chance(0.75) else []) + parts)
     return text if len(text.split()) >= 13 else review(dice, label, group, mixed)
+
+
+_LAST = {"positive": ["Gladly again.", "Well worth it."], "negative": ["Never again.", "Best avoided."]}
+
+
+def unlabelled_review(dice: Dice, label: str, group: str, mixed: float) -> str:
+    """Return a review as the pretraining text has them: with a last word that sums it up.
+
+    Whoever learns to expect that last word has learned to weigh a whole review, without a label; the labelled
+    reviews stop short of it.
+    """
+    return f"{review(dice, label, group, mixed)} {dice.pick(_LAST[label])}"
 
 
 def cells(dice: Dice, count: int) -> list[tuple[str, str]]:
