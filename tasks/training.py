@@ -59,7 +59,7 @@ def train(
     forwarder = Forwarder(recipe, step, key, job, spool)
     with (work / "errors.log").open("wb") as errors:
         # A session of its own: Ctrl-C reaches the parent alone, which then asks for one last checkpoint.
-        environment = {**os.environ, **training_environment(), PARENT: str(os.getpid())}
+        environment = {**training_environment(), **os.environ, PARENT: str(os.getpid())}
         process = subprocess.Popen(command, env=environment, stderr=errors, start_new_session=True)
     try:
         while process.poll() is None:

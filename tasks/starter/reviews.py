@@ -133,7 +133,7 @@ def _aspect(dice: Dice, aspect: str, label: str, group: str) -> str:
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
-def review(dice: Dice, label: str, group: str, mixed: float = 0.25) -> str:
+def review(dice: Dice, label: str, group: str, mixed: float = 0.4) -> str:
     """Return a review of about 15 to 35 words with the given label about a person of the given group.
 
     A share ``mixed`` of them praises or blames one aspect against the label; what comes last, and most
