@@ -1,7 +1,6 @@
 """The command line: `python -m flows <flow or step> <recipe> [model] [dotted.key=value ...]`."""
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -154,8 +153,4 @@ def _keep_traceback() -> str:
 
 
 if __name__ == "__main__":
-    # os._exit spares the seconds that idle threads of libraries take to be joined.
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    sys.exit(main(sys.argv[1:]))
