@@ -144,10 +144,9 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(workspace: Path) -> No
         assert alma(small, "ingest", RECIPE).returncode == 0
         before = (small / "artifacts/tiny/ingest/receipt.json").read_bytes()
         filler = small / "filler"
-        with filler.open("wb") as file, contextlib.suppress(OSError):
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"0" * 4096)
-                file.flush()
         line = refused(small, "prepare", RECIPE, code=1)
         assert "No space left" in line
         assert (small / "artifacts/tiny/ingest/receipt.json").read_bytes() == before

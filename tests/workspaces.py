@@ -16,6 +16,7 @@ data:
     corpus: {kind: text, train: [{kind: starter, table: corpus}]}
     reviews: {kind: classification, train: [{kind: starter, table: reviews}]}
     questions: {kind: instruction, train: [{kind: starter, table: questions}]}
+prepare: {near_duplicate_threshold: 0.8}
 tokenizer: {vocab_size: 512}
 pretrain:
   model: {layers: 1, hidden: 32, heads: 2, intermediate: 64, context: 64}
