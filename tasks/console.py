@@ -4,6 +4,7 @@ import logging
 import sys
 
 log = logging.getLogger("alma")
+log.setLevel(logging.INFO)  # a run that Prefect starts never passes the command line, and its page wants the lines too
 
 
 def speak(stream: object = None) -> None:
@@ -11,7 +12,6 @@ def speak(stream: object = None) -> None:
     handler = logging.StreamHandler(stream if stream is not None else sys.stdout)  # type: ignore[arg-type]
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
     log.propagate = False
 
 
