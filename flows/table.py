@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.receipts import Receipt
-from tasks.recipe import FOUNDATION
 
 WIDTH = 118
 NO_SHARE = ("bits_per_byte", "perplexity")
@@ -34,7 +33,8 @@ def print_table(receipt: Receipt, recipe: str) -> None:
         console.print(f"{row['model']}: {_headline(row)}", soft_wrap=True)
         for reason in row["reasons"]:
             console.print(f"  {reason}", soft_wrap=True, markup=False)
-    served = next((row["model"] for row in reversed(rows) if row["kind"] != FOUNDATION), rows[0]["model"])
+    champions = [row["model"] for row in rows if row["alias"] == "champion"]
+    served = champions[-1] if champions else "<a model with a champion>"
     console.print(
         f"\nReport   {receipt.directory}/report.html (and report.md, report.json)\n"
         f"Pages    make up, then the addresses that it prints\n"
