@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from workspaces import PROJECT, alma, make_workspace
 
 
