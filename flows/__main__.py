@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     except Exception as error:
+        # Whatever failed becomes one line for the user; the traceback is kept for whoever looks into it.
         kept = _keep_traceback()
         print(f"failed: {_one_line(error)}", file=sys.stderr)
         print(f"The same command resumes with the step that failed; the traceback is {kept}", file=sys.stderr)

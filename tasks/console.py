@@ -7,9 +7,9 @@ log = logging.getLogger("alma")
 log.setLevel(logging.INFO)  # a run that Prefect starts never passes the command line, and its page wants the lines too
 
 
-def speak(stream: object = None) -> None:
+def speak() -> None:
     """Send the project's own messages to the terminal, one line each; call it once, at the entry."""
-    handler = logging.StreamHandler(stream if stream is not None else sys.stdout)  # type: ignore[arg-type]
+    handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     log.handlers[:] = [handler]
     log.propagate = False
