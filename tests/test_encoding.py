@@ -123,7 +123,7 @@ def test_hugging_face_loads_it_with_special_ids_and_chat_template(trained: Path)
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 0, 1)
     messages = [{"role": "user", "content": " Who? \n"}, {"role": "assistant", "content": "Ada. "}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
-    assert text == render("Who?", output="Ada.") == "<|user|>Who?<|assistant|>Ada.<|end|>"
+    assert text == render("Who?", output="Ada.") == "<|user|> Who?<|assistant|> Ada.<|end|>"
     ids = tokenizer(text)["input_ids"]
     assert (ids[0], ids[-1]) == (2, 4)
     assert tokenizer.decode(ids) == text

@@ -32,8 +32,11 @@ with get_client(sync_client=True) as client:
     print("state", state.type.value, state.message)
     tasks = [t.name.rsplit("-", 1)[0] for t in client.read_task_runs()]
     print("tasks", *sorted(tasks))
-    logs = [log.message for log in client.read_logs()]
-    print("told", any("pretrain" in m and "done in" in m for m in logs))
+    told, end = False, time.monotonic() + 60  # logs reach the server some seconds after they are written
+    while not told and time.monotonic() < end:
+        told = any("pretrain" in log.message and "done in" in log.message for log in client.read_logs())
+        time.sleep(1)
+    print("told", told)
     client.create_deployment_schedules(deployment.id, [(IntervalSchedule(interval=timedelta(hours=6)), True)])
     end = time.monotonic() + 90
     scheduled = []

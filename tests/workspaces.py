@@ -10,6 +10,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 TINY = """
 name: tiny
+seed: 0
 data:
   starter: {people: 8, mentions: 12, notices: 60}
   datasets:
