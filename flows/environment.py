@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 from tasks.workspace import VAR
 
@@ -63,8 +62,3 @@ def running_servers() -> dict[str, str]:
         if same:
             alive[name] = server["address"]
     return alive
-
-
-def relative(path: Path) -> str:
-    """Return a path as the user would write it: below the workspace without the workspace."""
-    return os.path.relpath(path)

@@ -119,8 +119,6 @@ def test_a_damaged_result_is_made_again_to_the_same_bytes_and_nothing_else(works
 
 
 def test_a_new_specialist_leaves_the_foundation_as_it_is(workspace: Path) -> None:
-    text = (workspace / RECIPE).read_text()
-    text += "\n"
     (workspace / "recipes/more.yaml").write_text(
         "extends: tiny.yaml\n"
         "data: {datasets: {helpdesk: {kind: classification, train: [{kind: starter, table: helpdesk}]}}}\n"
