@@ -52,6 +52,7 @@ def ours(shape: dict[str, int], tokens: np.ndarray) -> float:
     from models.causal_lm import CausalLM
     from models.checkpoint import DirectoryCheckpointIO
     from models.data import PackedBatches, Steps
+    from models.module import Workload
     from models.signals import StopSignal
     from models.spool import Spool
     from models.trainer import TrainerConfig, run
@@ -69,7 +70,8 @@ def ours(shape: dict[str, int], tokens: np.ndarray) -> float:
     module = CausalLM(model, config, STEPS, "cpu")
     steps = Steps(lambda index: {"ids": packed.batch(index)}, 0, STEPS, 1)
     with tempfile.TemporaryDirectory() as folder, Spool(Path(folder) / "spool.jsonl", "benchmark") as spool:
-        callbacks = [Validation(list, spool, StopSignal()), Progress(spool), Clock()]
+        work = Workload(model, lambda _: module, lambda _: {}, 1.0, list, shape["context"], shape["context"])
+        callbacks = [Validation(work, spool, StopSignal()), Progress(spool), Clock()]
         run(module, steps, STEPS, callbacks, DirectoryCheckpointIO(), None)
     return speed(times, shape)
 

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from flows.failures import ModelsFailed, one_line
 from tasks.console import log, speak
 from tasks.workspace import VAR
 
@@ -14,6 +15,7 @@ FLOWS = {
     "finetuning": "train the specialists from the foundation",
     "auditing": "audit the models",
     "evaluation": "assess the models on held-out data",
+    "prompting": "ask the language models by prompt alone, with and without examples",
     "promotion": "decide on the models, register them, move aliases",
 }
 STEPS = {
@@ -21,10 +23,12 @@ STEPS = {
     "prepare": "clean, deduplicate, scrub, split, check contamination",
     "tokenizer": "train the tokenizer and encode the corpus",
     "pretrain": "train the foundation",
-    "finetune": "train one specialist from the foundation",
+    "adapt": "train the foundation on with the text of a domain",
+    "finetune": "train one specialist from the foundation, or from another specialist",
     "scratch": "train one specialist from random weights, the control",
     "assess": "score one model on held-out data",
     "audit": "audit one model",
+    "in_context": "ask one language model by prompt alone, with and without examples",
     "promote": "decide on one model and register it",
     "report": "write the report",
 }
@@ -33,11 +37,15 @@ SERVERS = {
     "down": "stop what `up` started",
     "serve": "serve the deployments in the foreground (what `up` starts)",
 }
-ONE_MODEL = ("finetune", "scratch", "assess", "audit", "promote")
+ONE_MODEL = ("finetune", "scratch", "assess", "audit", "in_context", "promote")
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return 0 when done, 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
+    if arguments[:1] == ["chat"]:
+        from flows.chat import main as chat
+
+        return chat(arguments[1:])
     from flows.environment import set_environment
 
     options = _parser().parse_args(arguments)
@@ -48,14 +56,20 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("stopped; what was finished stays, and the same command goes on from there", file=sys.stderr)
         return 130
+    except ModelsFailed as error:
+        kept = _keep_traceback()
+        for model, said in error.failures.reasons().items():
+            print(f"{'error' if error.bad_input else 'failed'}: {model}: {said}", file=sys.stderr)
+        print(f"The others are done. The same command tries these again; the traceback is {kept}", file=sys.stderr)
+        return 2 if error.bad_input else 1
     except ValueError as error:
         _keep_traceback()
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except Exception as error:
         # Whatever failed becomes one line for the user; the traceback is kept for whoever looks into it.
         kept = _keep_traceback()
-        print(f"failed: {_one_line(error)}", file=sys.stderr)
+        print(f"failed: {one_line(error)}", file=sys.stderr)
         print(f"The same command resumes with the step that failed; the traceback is {kept}", file=sys.stderr)
         return 1
 
@@ -72,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
                 section("flows (through Prefect)", FLOWS),
                 section("steps (the same functions without Prefect; what they need runs first)", STEPS),
                 section("servers", SERVERS),
+                section("in the terminal", {"chat": "talk with a model; chat --help says how"}),
             ]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -109,6 +124,16 @@ def _check(recipe: str, overrides: list[str], command: str, model: str) -> None:
 
     config = load_recipe(recipe, overrides)
     known = list(config.specialists) if command in ("finetuning", "finetune", "scratch") else config.models()
+    if command == "scratch":
+        known = [name for name in known if config.has_control(name)]
+    if command in ("in_context", "prompting"):
+        from tasks.in_context import asks
+
+        known = [name for name in known if asks(config, name)]
+        if not known:
+            raise ValueError(f"{command}: {recipe} asks no language model by prompt (section in_context)")
+    if command == "adapt" and config.adapt is None:
+        raise ValueError(f"adapt: {recipe} has no section adapt, which names the text of a domain")
     if model and model not in known:
         raise ValueError(f"{model!r}: no such model in {recipe} for {command}; there are {', '.join(known)}")
     if command in ONE_MODEL and not model:
@@ -118,12 +143,18 @@ def _check(recipe: str, overrides: list[str], command: str, model: str) -> None:
 def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:
     from importlib import import_module
 
+    from flows.table import print_table
+
     flow = getattr(import_module(f"flows.{name}"), name)
     arguments = {"recipe": recipe, "overrides": overrides} | ({"model": model} if model else {})
-    receipt = flow(**arguments)
-    if name == "pipeline":
-        from flows.table import print_table
 
+    try:
+        receipt = flow(**arguments)
+    except ModelsFailed as error:
+        if error.report is not None:
+            print_table(error.report, recipe)
+        raise
+    if name == "pipeline":
         print_table(receipt, recipe)
     return 0
 
@@ -135,10 +166,6 @@ def _run_step(name: str, recipe: str, model: str, overrides: list[str]) -> int:
     receipt = Steps(load_recipe(recipe, overrides)).receipt(name, model)
     log.info("%-24s %s", receipt.step, receipt.directory)
     return 0
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _keep_traceback() -> str:

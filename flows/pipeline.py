@@ -1,24 +1,37 @@
 """The whole way: raw text to a foundation, the foundation to its specialists, each through its gate."""
 
-from prefect import flow
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+from prefect import flow, task
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.failures import Failures, ModelsFailed, tell
+from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit
+from tasks.devices import machine
 from tasks.finetune import finetune
+from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.promote import promote
-from tasks.receipts import Receipt
-from tasks.recipe import FOUNDATION, load_recipe
-from tasks.report import Result, report
+from tasks.receipts import Receipt, Result
+from tasks.recipe import FOUNDATION, Recipe, load_recipe
+from tasks.report import report
 from tasks.scratch import scratch
 from tasks.tokenizer import tokenizer
 
+RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(machine().names))
 
-@flow
+
+@flow(task_runner=RUNNER)  # type: ignore[arg-type]  # its own type of future is not taken for one
 def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) -> Receipt:  # noqa: B006
     """Take a recipe from its sources to registered models and a report.
+
+    A specialist that fails leaves the others standing: the run does all it can, reports, and then fails.
 
     Args:
         recipe: The recipe's file, relative to the workspace.
@@ -28,16 +41,85 @@ def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) ->
     ingested = ingest(config)
     prepared = prepare(config, ingested)
     encoded = tokenizer(config, prepared)
-    foundation = pretrain(config, encoded)
-    results = {}
-    for model in config.models():
-        if model == FOUNDATION:
-            trained, control = foundation, None
-        else:
-            trained = finetune(config, model, prepared, encoded, foundation)
-            control = scratch(config, model, prepared, encoded)
-        assessed = assess(config, model, prepared, encoded, trained, control)
+    pretrained = pretrain(config, encoded)
+    adapted = adapt(config, prepared, encoded, pretrained) if config.adapt else None
+    models: dict[str, Any] = {FOUNDATION: judge_foundation(config, prepared, encoded, pretrained, adapted)}
+    for model, specialist in config.specialists.items():
+        start, reward = models[specialist.start], models.get(specialist.reward)
+        models[model] = _beside_others(specialise)(config, model, prepared, encoded, start, reward)
+    results, failures = _collected(config, models)
+    written = report(config, ingested, prepared, encoded, results, failures.reasons())
+    if failures.errors:
+        raise ModelsFailed(failures, written)
+    return written
+
+
+def judge_foundation(
+    config: Recipe, prepared: Receipt, encoded: Receipt, pretrained: Receipt, adapted: Receipt | None
+) -> Result:
+    """Assess, audit and decide on the foundation: the adapted one, where there is a domain."""
+    trained = adapted or pretrained
+    assessed = assess(config, FOUNDATION, prepared, encoded, trained, None)
+    audited = audit(config, FOUNDATION, prepared, trained, assessed)
+    prompted = in_context(config, FOUNDATION, trained, None) if asks(config, FOUNDATION) else None
+    before = pretrained if adapted else None
+    result = Result(pretrained=before, trained=trained, assessed=assessed, audited=audited, in_context=prompted)
+    promoted = promote(config, FOUNDATION, prepared, encoded, result)
+    return result.model_copy(update={"promoted": promoted})
+
+
+@task
+def specialise(
+    config: Recipe, model: str, prepared: Receipt, encoded: Receipt, start: Result, reward: Result | None
+) -> Result:
+    """Train, assess and audit a specialist, and decide on it."""
+    try:
+        judge = reward.trained if reward else None
+        trained = finetune(config, model, prepared, encoded, start.trained, judge)
+        beside = scratch(config, model, prepared, encoded) if config.has_control(model) else start.trained
+        assessed = assess(config, model, prepared, encoded, trained, beside, judge)
         audited = audit(config, model, prepared, trained, assessed)
-        promoted = promote(config, model, prepared, encoded, foundation, trained, assessed, audited)
-        results[model] = Result(trained, control, assessed, audited, promoted)
-    return report(config, ingested, prepared, encoded, results)
+        result = Result(
+            start=start,
+            reward=reward,
+            trained=trained,
+            beside=beside,
+            assessed=assessed,
+            audited=audited,
+            in_context=in_context(config, model, trained, start.in_context) if asks(config, model) else None,
+        )
+        promoted = promote(config, model, prepared, encoded, result)
+    except Exception as error:
+        tell(model, error)
+        raise
+    return result.model_copy(update={"promoted": promoted})
+
+
+def _beside_others(work: Any) -> Callable[..., Any]:
+    """Return how models that wait for nothing of each other run: in threads where there are several devices.
+
+    Either way the answer is not the result but what becomes of it, and a task that is given a failed one does not
+    run: so says Prefect.
+    """
+    return work.submit if len(machine().names) > 1 else partial(work, return_state=True)
+
+
+def _collected(config: Recipe, models: dict[str, Any]) -> tuple[dict[str, Result], Failures]:
+    """Wait for the models and return the results of those that were made, and the failures of the others."""
+    results, failures = {FOUNDATION: models[FOUNDATION]}, Failures()
+    try:
+        for model in config.specialists:
+            found = models[model]
+            if hasattr(found, "wait"):
+                found.wait()
+            if failures.blocked(model, config.needs(model)):
+                continue
+            result = getattr(found, "state", found).result(raise_on_failure=False)
+            if isinstance(result, Exception):
+                failures.errors[model] = result
+            else:
+                results[model] = result
+    except BaseException:
+        machine().stopping.set()  # Ctrl-C reaches this thread alone
+        raise
+    return results, failures

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+from flows.failures import Failures, ModelsFailed, tell
+from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit
 from tasks.finetune import finetune
+from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.promote import promote
-from tasks.receipts import Receipt
+from tasks.receipts import Receipt, Result
 from tasks.recipe import FOUNDATION, Recipe
-from tasks.report import Result, report
+from tasks.report import report
 from tasks.scratch import scratch
 from tasks.tokenizer import tokenizer
 
@@ -35,8 +38,28 @@ class Steps:
         return self._receipts[step, model]
 
     def receipts(self, step: str, models: list[str]) -> list[Receipt]:
-        """Return the receipts of ``step`` for each of ``models``."""
-        return [self.receipt(step, model) for model in models]
+        """Return the receipts of ``step`` for each of ``models``.
+
+        Raises:
+            ModelsFailed: some failed; the others are done.
+        """
+        done, failures = self._each(models, lambda model: self.receipt(step, model))
+        if failures.errors:
+            raise ModelsFailed(failures)
+        return list(done.values())
+
+    def _each(self, models: list[str], make: Callable[[str], Any]) -> tuple[dict[str, Any], Failures]:
+        """Return what ``make`` gives for each model, and the failures of the others."""
+        done, failures = {}, Failures()
+        for model in models:
+            if failures.blocked(model, self.recipe.needs(model)):
+                continue
+            try:
+                done[model] = make(model)
+            except Exception as error:
+                tell(model, error)
+                failures.errors[model] = error
+        return done, failures
 
     def _run(self, step: str, model: str) -> Receipt:
         of, recipe = self.receipt, self.recipe
@@ -54,33 +77,66 @@ class Steps:
                 return call(tokenizer, recipe, of("prepare"))
             case "pretrain":
                 return call(pretrain, recipe, of("tokenizer"))
+            case "adapt":
+                return call(adapt, recipe, of("prepare"), of("tokenizer"), of("pretrain"))
             case "finetune":
-                return call(finetune, recipe, model, of("prepare"), of("tokenizer"), of("pretrain"))
+                start = self._trained(recipe.specialists[model].start)
+                return call(finetune, recipe, model, of("prepare"), of("tokenizer"), start, self._reward(model))
             case "scratch":
                 return call(scratch, recipe, model, of("prepare"), of("tokenizer"))
             case "assess":
-                trained, control = self._trained(model), self._control(model)
-                return call(assess, recipe, model, of("prepare"), of("tokenizer"), trained, control)
+                models = self._trained(model), self._beside(model), self._reward(model)
+                return call(assess, recipe, model, of("prepare"), of("tokenizer"), *models)
             case "audit":
                 return call(audit, recipe, model, of("prepare"), self._trained(model), of("assess", model))
+            case "in_context":
+                before = None if model == FOUNDATION else of("in_context", recipe.specialists[model].start)
+                return call(in_context, recipe, model, self._trained(model), before)
             case "promote":
-                data = of("prepare"), of("tokenizer"), of("pretrain")
-                evidence = self._trained(model), of("assess", model), of("audit", model)
-                return call(promote, recipe, model, *data, *evidence)
+                return call(promote, recipe, model, of("prepare"), of("tokenizer"), self._undecided(model))
             case "report":
-                results = {model: self._result(model) for model in recipe.models()}
-                return call(report, recipe, of("ingest"), of("prepare"), of("tokenizer"), results)
+                of("promote", FOUNDATION)  # without a foundation there is nothing to report
+                results, failures = self._each(recipe.models(), self._result)
+                written = call(
+                    report, recipe, of("ingest"), of("prepare"), of("tokenizer"), results, failures.reasons()
+                )
+                if failures.errors:
+                    raise ModelsFailed(failures, written)
+                return written
         raise ValueError(f"{step!r}: there is no such step")
 
     def _trained(self, model: str) -> Receipt:
         """Return the receipt that holds the model's weights."""
-        return self.receipt("pretrain") if model == FOUNDATION else self.receipt("finetune", model)
+        if model != FOUNDATION:
+            return self.receipt("finetune", model)
+        return self.receipt("adapt" if self.recipe.adapt else "pretrain")
 
-    def _control(self, model: str) -> Receipt | None:
-        """Return the receipt of the model's twin from scratch; a foundation has none."""
-        return None if model == FOUNDATION else self.receipt("scratch", model)
+    def _beside(self, model: str) -> Receipt | None:
+        """Return the model's twin from scratch, or the model that it was before; a foundation has neither."""
+        if model == FOUNDATION:
+            return None
+        if self.recipe.has_control(model):
+            return self.receipt("scratch", model)
+        return self._trained(self.recipe.specialists[model].start)
+
+    def _reward(self, model: str) -> Receipt | None:
+        """Return the receipt of the model that scores its answers (rlhf)."""
+        specialist = self.recipe.specialists.get(model)
+        return self._trained(specialist.reward) if specialist and specialist.reward else None
+
+    def _undecided(self, model: str) -> Result:
+        """Return all receipts of the model but that of its own decision."""
+        of, specialist = self.receipt, self.recipe.specialists.get(model)
+        return Result(
+            start=self._result(specialist.start) if specialist else None,
+            reward=self._result(specialist.reward) if specialist and specialist.reward else None,
+            pretrained=of("pretrain") if model == FOUNDATION and self.recipe.adapt else None,
+            trained=self._trained(model),
+            beside=self._beside(model),
+            assessed=of("assess", model),
+            audited=of("audit", model),
+            in_context=of("in_context", model) if asks(self.recipe, model) else None,
+        )
 
     def _result(self, model: str) -> Result:
-        of = self.receipt
-        evidence = of("assess", model), of("audit", model), of("promote", model)
-        return Result(self._trained(model), self._control(model), *evidence)
+        return self._undecided(model).model_copy(update={"promoted": self.receipt("promote", model)})

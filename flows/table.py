@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.receipts import Receipt
+from tasks.report_words import named, score
 
 WIDTH = 118
-NO_SHARE = ("bits_per_byte", "perplexity")
 
 
 def print_table(receipt: Receipt, recipe: str) -> None:
@@ -20,15 +20,19 @@ def print_table(receipt: Receipt, recipe: str) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
-            f"{row['model']}\n({row['kind']})",
-            f"{row['metric']}\n{_figure(row['metric'], row['score'])}\n{row['also']}\n"
-            f"{_figure(row['also'], row['also_score'])}",
+            f"{row['model']}\n({named(row['kind'])})",
+            f"{named(row['metric'])}\n{score(row['metric'], row['score'])}\n{named(row['also'])}\n"
+            f"{score(row['also'], row['also_score'])}",
             _baselines(row),
             "\n".join(f"{name}\n{verdict}" for name, verdict in row["audits"].items()),
             _decision(row),
             f"{row['version']}" + (f" @{row['alias']}" if row["alias"] else ""),
         )
+    for row in receipt.metrics["failed"]:
+        table.add_row(f"{row['model']}\n({named(row['kind'])})", "", "", "", "not made, below", "")
     console.print(table)
+    for row in receipt.metrics["failed"]:
+        console.print(f"{row['model']}: not made\n  {row['reason']}", soft_wrap=True, markup=False)
     for row in rows:
         console.print(f"{row['model']}: {_headline(row)}", soft_wrap=True)
         for reason in row["reasons"]:
@@ -46,18 +50,12 @@ def print_table(receipt: Receipt, recipe: str) -> None:
     )
 
 
-def _figure(metric: str, value: float) -> str:
-    if metric in NO_SHARE:
-        return f"{value:.3f}"
-    return f"{100 * value:.1f} %"
-
-
 def _baselines(row: dict[str, Any]) -> str:
     lines = []
     for name, value in row["baselines"].items():
         also = row["also_baselines"].get(name)
-        more = f", {_figure(row['also'], also)}" if also is not None else ""
-        lines.append(f"{name} {_figure(row['metric'], value)}{more}")
+        more = f", {score(row['also'], also)}" if also is not None else ""
+        lines.append(f"{named(name)} {score(row['metric'], value)}{more}")
     return "\n".join(lines)
 
 

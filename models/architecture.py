@@ -1,6 +1,6 @@
-"""The size dial: from a name or explicit fields to a Llama model of the transformers library."""
+"""The size dial: from a name or explicit fields to a Llama, BERT or ModernBERT of the transformers library."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -9,7 +9,7 @@ from models.config import Config
 # The configuration is read by the command line, which must not wait for torch: the builders import it.
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import LlamaForCausalLM, PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 class Size(NamedTuple):
@@ -32,12 +32,18 @@ SIZES: dict[str, Size] = {
     "1b": Size(22, 2048, 32, 4, 5632, 2048, False),
 }
 """tiny: the starter's; 124m and 350m: GPT-2's widths (Radford et al. 2019) with a SwiGLU of equal cost;
-1b: TinyLlama (Zhang et al. 2024)."""
+1b: TinyLlama (Zhang et al. 2024). BERT's feed-forward layer has no gate and so is half as wide again: 124m is
+BERT-base (Devlin et al. 2019)."""
+
+LOCAL_ATTENTION = 128
+"""Tokens that ModernBERT's local layers see (Warner et al. 2024); every third layer sees all of a longer context."""
 
 
 class ArchitectureConfig(Config):
     """How large the model is: a named size, and what to change in it."""
 
+    family: Literal["llama", "bert", "modernbert"] = "llama"
+    """llama sees what came before (causal_lm); bert and modernbert see both sides (masked_lm)."""
     size: Literal["tiny", "small", "124m", "350m", "1b"] = "tiny"
     """Named size; the fields below replace single values of it."""
     layers: int | None = Field(default=None, ge=1, le=512)
@@ -47,9 +53,9 @@ class ArchitectureConfig(Config):
     heads: int | None = Field(default=None, ge=1, le=512)
     """Number of attention heads."""
     key_value_heads: int | None = Field(default=None, ge=1, le=512)
-    """Number of key and value heads (grouped-query attention); must divide `heads`."""
+    """llama: number of key and value heads (grouped-query attention); must divide `heads`."""
     intermediate: int | None = Field(default=None, ge=1, le=262144)
-    """Width of the gated feed-forward layer."""
+    """Width of the feed-forward layer."""
     context: int | None = Field(default=None, ge=2, le=1048576)
     """Longest sequence in tokens."""
 
@@ -80,45 +86,82 @@ class ArchitectureConfig(Config):
         When only `heads` is given, `key_value_heads` follows it, unless the size itself groups heads.
         """
         size = SIZES[self.size]
+        if self.family == "bert":
+            size = size._replace(intermediate=size.intermediate * 3 // 2)
         own = {name: value for name in Size._fields if (value := getattr(self, name, None)) is not None}
         if "heads" in own and "key_value_heads" not in own and size.key_value_heads == size.heads:
             own["key_value_heads"] = own["heads"]
         return size._replace(**own)
 
 
-def build(config: ArchitectureConfig, vocab_size: int, seed: int, eos_id: int, pad_id: int) -> "LlamaForCausalLM":
-    """Return a randomly initialised causal language model in float32 on the CPU.
+def build(
+    config: ArchitectureConfig,
+    vocab_size: int,
+    seed: int,
+    eos_id: int,
+    pad_id: int,
+    auto: str = "AutoModelForCausalLM",
+    **changes: Any,
+) -> "PreTrainedModel":
+    """Return a randomly initialised model in float32 on the CPU, with the head of transformers' class `auto`.
 
-    The weights are a pure function of (config, vocab_size, seed); the caller's random state is left alone.
-    Initial weights are normal with SD 0.02, the layers that write into the residual stream scaled by
-    1/sqrt(2 * layers) (Radford et al. 2019).
+    The weights are a pure function of (config, vocab_size, seed, head); the caller's random state is left alone.
+    Initial weights are normal with SD 0.02. Llama's layers that write into the residual stream are scaled by
+    1/sqrt(2 * layers) (Radford et al. 2019), as ModernBERT's are by transformers itself; BERT's are not.
+    `changes` are further values of the model's config.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     size = config.resolved()
-    llama = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=size.hidden,
-        intermediate_size=size.intermediate,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.key_value_heads,
-        max_position_embeddings=size.context,
-        tie_word_embeddings=size.tied,
-        bos_token_id=eos_id,
-        eos_token_id=eos_id,
-        pad_token_id=pad_id,
-        rms_norm_eps=1e-5,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(llama)
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    weight.div_((2 * size.layers) ** 0.5)
+        values = _values(config.family, size, vocab_size, eos_id, pad_id)
+        model: PreTrainedModel = getattr(transformers, auto).from_config(_kinds()[config.family](**values, **changes))
+        if config.family == "llama":
+            with torch.no_grad():
+                for name, weight in model.named_parameters():
+                    if name.endswith(("o_proj.weight", "down_proj.weight")):
+                        weight.div_((2 * size.layers) ** 0.5)
     return model.float()
+
+
+def _kinds() -> "dict[str, type[PreTrainedConfig]]":
+    from transformers import BertConfig, LlamaConfig, ModernBertConfig
+
+    return {"llama": LlamaConfig, "bert": BertConfig, "modernbert": ModernBertConfig}
+
+
+def _values(family: str, size: Size, vocab_size: int, eos_id: int, pad_id: int) -> dict[str, Any]:
+    """Return the values of a family's config; there is no dropout, since pretraining sees its text about once."""
+    shared = {
+        "vocab_size": vocab_size,
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "max_position_embeddings": size.context,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "pad_token_id": pad_id,
+    }
+    if family == "bert":
+        return {**shared, "type_vocab_size": 2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    if family == "modernbert":
+        local = size.context > LOCAL_ATTENTION
+        return {
+            **shared,
+            "local_attention": LOCAL_ATTENTION,
+            "layer_types": ["sliding_attention" if local and i % 3 else "full_attention" for i in range(size.layers)],
+            "cls_token_id": None,
+            "sep_token_id": None,
+        }
+    return {
+        **shared,
+        "num_key_value_heads": size.key_value_heads,
+        "tie_word_embeddings": size.tied,
+        "rms_norm_eps": 1e-5,
+    }
 
 
 def parameter_count(model: "nn.Module") -> int:
@@ -126,15 +169,26 @@ def parameter_count(model: "nn.Module") -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def training_flops_per_token(model: "PreTrainedModel", context: float) -> float:
+def training_flops_per_token(model: "PreTrainedModel", context: float, head_share: float = 1.0) -> float:
     """Return the floating-point operations of forward and backward for one token.
 
-    6 N + 12 L H Q T (Chowdhery et al. 2022, PaLM, appendix B): N weights that multiply, L layers, H heads of
-    width Q, T tokens of context. An untied input embedding is a look-up and not counted; causality is not
-    credited, as in the source.
+    6 N + 12 H Q sum over layers of T (Chowdhery et al. 2022, PaLM, appendix B): N weights that multiply, H heads
+    of width Q, T tokens that a layer sees: `context`, or a local layer's window. Embeddings (tokens, positions,
+    types) are look-ups and not counted, unless they are the output layer too; that counts for the share of the
+    positions whose logits are computed, `head_share`. Causality is not credited, as in the source.
     """
+    from torch import nn
+
     config = model.config
-    count = parameter_count(model)
-    if not getattr(config, "tie_word_embeddings", False):
-        count -= model.get_input_embeddings().weight.numel()  # type: ignore[operator]
-    return 6.0 * count + 12.0 * config.num_hidden_layers * config.hidden_size * context
+    head = model.get_output_embeddings()
+    output = set() if head is None else {id(head.weight)}
+    tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)} - output
+    count = sum(
+        weight.numel() * (head_share if id(weight) in output else 1.0)
+        for weight in model.parameters()
+        if id(weight) not in tables
+    )
+    window = getattr(config, "local_attention", None) or getattr(config, "sliding_window", None) or context
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    seen = sum(min(context, window) if kind == "sliding_attention" else context for kind in kinds)
+    return 6.0 * count + 12.0 * config.hidden_size * seen

@@ -22,6 +22,26 @@ def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor
         return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu(1)
 
 
+def positions_of(segments: Tensor) -> Tensor:
+    """Return the position of each token in its own document, int64, as `segments` [batch, tokens].
+
+    `segments` numbers the documents of each row: neighbours of one number are of one document.
+
+    >>> positions_of(torch.tensor([[0, 0, 0, 1, 1, -1]])).tolist()
+    [[0, 1, 2, 0, 1, 0]]
+    """
+    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return places - torch.where(begins, places, 0).cummax(1).values
+
+
+def segment_bias(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return [batch, 1, tokens, tokens] with 0 where a query may look, and -inf after it or in another document."""
+    other = segments[:, None, :, None] != segments[:, None, None, :]
+    return causal_bias(segments.shape[1], dtype, segments.device).masked_fill(other, float("-inf"))
+
+
 def written_out_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -35,11 +55,11 @@ def written_out_attention(
     """Return softmax(query key^T * scaling + mask) value and no weights.
 
     query [batch, heads, queries, width]; key and value [batch, key_value_heads, keys, width];
-    attention_mask boolean or additive [batch, 1, queries, keys], or None for plain causal attention.
+    attention_mask boolean or additive [batch, 1, queries, keys], or None: then a decoder's attention
+    (`module.is_causal`) is causal, an encoder's sees every key.
     Returns [batch, queries, heads, width]. Queries are the last positions of the keys, as with a cache.
     Source: Vaswani et al. 2017, equation 1.
     """
-    assert not dropout, "the written-out attention has no dropout"
     _, heads, queries, width = query.shape
     groups = heads // key.shape[1]
     if groups > 1:
@@ -47,7 +67,7 @@ def written_out_attention(
     keys = key.shape[2]
     scores = (query * (width**-0.5 if scaling is None else scaling)) @ key.transpose(2, 3)
     if attention_mask is None:
-        if queries > 1:
+        if queries > 1 and getattr(module, "is_causal", True):
             scores = scores + causal_bias(keys, scores.dtype, scores.device)[keys - queries :]
     elif attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask[..., :keys], torch.finfo(scores.dtype).min)
@@ -55,6 +75,8 @@ def written_out_attention(
         scores = scores + attention_mask[..., :keys].to(scores.dtype)
     # softmax of a bf16 tensor sums in float32 inside the kernel and stores bf16: half the memory traffic.
     weights = torch.softmax(scores, dim=-1, dtype=scores.dtype)
+    if dropout:
+        weights = torch.nn.functional.dropout(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 
@@ -67,6 +89,13 @@ def choose_attention(device: str, context: int) -> str:
     return WRITTEN_OUT if device == "cpu" and context <= LONGEST_WRITTEN_OUT else "sdpa"
 
 
-def set_attention(model: PreTrainedModel, name: str) -> None:
-    """Switch the attention of a model in place; "sdpa" is what a saved model carries and generates with."""
-    model.set_attn_implementation(name)
+def set_attention(model: PreTrainedModel, name: str) -> str:
+    """Switch the attention of a model in place and return its name: "eager" for an architecture without `name`.
+
+    "sdpa" is what a saved model carries and generates with.
+    """
+    try:
+        model.set_attn_implementation(name)
+    except ValueError:
+        model.set_attn_implementation(name := "eager")
+    return name

@@ -1,7 +1,7 @@
 """What happens between two steps, in this order: validate, log, save, stop."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,22 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import checkpoint_path, random_state, set_random_state
-from models.module import Batch, DivergedError, Objective
+from models.module import DivergedError, Objective, Workload
 from models.signals import StopSignal
 from models.spool import Spool
 
 
 class Validation(pl.Callback):
-    """Mean loss on the validation batches every so many steps, the best weights, and the early stop."""
+    """Mean loss on the validation batches every so many steps, the best weights, and the early stop.
 
-    def __init__(
-        self,
-        batches: Callable[[], Iterable[Batch]],
-        spool: Spool | None,
-        stop: StopSignal,
-        bits_per_byte: Callable[[float], float] | None = None,
-    ) -> None:
-        self.batches, self.spool, self.stop, self.bits_per_byte = batches, spool, stop, bits_per_byte
+    Where the workload has a general text, its mean loss is measured beside, and both before the first step too.
+    """
+
+    def __init__(self, work: Workload, spool: Spool | None, stop: StopSignal) -> None:
+        self.work, self.spool, self.stop = work, spool, stop
         self.last: float | None = None
+        self.metrics: dict[str, float] = {}
+        """What the last validation measured beside the loss."""
         self.best: float | None = None
         self.best_step = 0
         self.validated_step = 0
@@ -34,10 +33,12 @@ class Validation(pl.Callback):
         self.stopped_early = False
         self.pending = False
         self.best_weights: dict[str, Tensor] = {}
+        self.both: dict[int, list[float]] = {}
+        """Losses on the validation text and on the general one by step, where there is one."""
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Do the validation that a signal cut short before this run was resumed."""
-        if self.pending:
+        """Do the validation that a signal cut short before this run was resumed, or the one before the first step."""
+        if self.pending or (self.work.general and trainer.global_step == 0):
             self.validate(trainer, module)
 
     def on_train_batch_end(
@@ -52,24 +53,61 @@ class Validation(pl.Callback):
     def validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure the validation loss now, and take the best weights and the early stop from it."""
         assert isinstance(module, Objective)
-        loss = module.mean_loss(self.batches(), lambda: self.stop.received)
-        self.pending = loss is None and self.stop.received
-        if loss is None:
-            return
         step, patience = trainer.global_step, module.config.patience
-        self.last, self.validated_step = loss, step
-        if self.spool:
-            self.spool.value(step, "valid/loss", loss)
-            if self.bits_per_byte:
-                self.spool.value(step, "valid/bits_per_byte", self.bits_per_byte(loss))
+
+        def stopped() -> bool:
+            # Before the first step a signal ends the process at once, and the run starts anew.
+            return step > 0 and self.stop.received
+
+        loss = module.mean_loss(self.work.valid(), stopped)
+        metrics = dict(module.metrics)
+        general = module.mean_loss(self.work.general(), stopped) if self.work.general else None
+        cut = loss is None or (general is None and self.work.general is not None)
+        self.pending = cut and stopped()
+        if loss is None or cut:
+            return
+        self.last, self.validated_step, self.metrics = loss, step, metrics
+        self._write(step, "valid/", loss, self.work.bits_per_byte)
+        for name, value in metrics.items():
+            self._value(step, f"valid/{name}", value)
+        if general is not None:
+            self.both[step] = [loss, general]
+            self._write(step, "valid/general_", general, self.work.general_bits_per_byte)
         if self.best is None or loss < self.best:
             self.best, self.best_step, self.without_better = loss, step, 0
             if patience:
-                self.best_weights = {n: p.detach().cpu().clone() for n, p in module.model.named_parameters()}
+                trained = ((n, p) for n, p in module.model.named_parameters() if p.requires_grad)
+                self.best_weights = {name: weight.detach().cpu().clone() for name, weight in trained}
         else:
             self.without_better += 1
             if patience and self.without_better >= patience:
                 self.stopped_early = trainer.should_stop = True
+
+    def _write(self, step: int, name: str, loss: float, bits: Callable[[float], float] | None) -> None:
+        self._value(step, f"{name}loss", loss)
+        if bits:
+            self._value(step, f"{name}bits_per_byte", bits(loss))
+
+    def _value(self, step: int, name: str, value: float) -> None:
+        if self.spool:
+            self.spool.value(step, name, value)
+
+    def forgetting(self) -> dict[str, float]:
+        """Return the losses before the first step and of the weights that are kept, and the general loss' rise.
+
+        In nats per target (and bits per byte where they are known); nothing without a general text.
+        """
+        if not self.both:
+            return {}
+        kept = self.best_step if self.best_weights else self.validated_step
+        found: dict[str, float] = {}
+        for when, (domain, general) in (("before", self.both[0]), ("after", self.both[kept])):
+            found |= {f"domain_loss_{when}": domain, f"general_loss_{when}": general}
+            if self.work.bits_per_byte:
+                found[f"domain_bits_per_byte_{when}"] = self.work.bits_per_byte(domain)
+            if self.work.general_bits_per_byte:
+                found[f"general_bits_per_byte_{when}"] = self.work.general_bits_per_byte(general)
+        return {**found, "forgetting": found["general_loss_after"] - found["general_loss_before"]}
 
     def restore_best(self, model: torch.nn.Module) -> None:
         """Put the best weights back, where early stopping kept them."""
@@ -80,6 +118,7 @@ class Validation(pl.Callback):
 
     _SAVED = (
         "last",
+        "metrics",
         "best",
         "best_step",
         "validated_step",
@@ -87,6 +126,7 @@ class Validation(pl.Callback):
         "stopped_early",
         "pending",
         "best_weights",
+        "both",
     )
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,6 +182,8 @@ class Progress(pl.Callback):
             self.spool.value(step, "train/learning_rate", module.last_rate)
             self.spool.value(step, "train/gradient_norm", float(module.last_norm))
             self.spool.value(step, "train/tokens_per_second", speed)
+            for name, value in module.logged.items():
+                self.spool.value(step, f"train/{name}", value)
             self.spool.progress(step, module.total_steps, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def elapsed(self) -> float:
@@ -200,6 +242,14 @@ class Checkpoints(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """From here on a signal ends the process at once."""
         self.stop.deferring = False
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave out what is frozen: the base of an adapter comes from its own directory again."""
+        for name, weight in pl_module.named_parameters(remove_duplicate=False):
+            if not weight.requires_grad:
+                checkpoint["state_dict"].pop(name, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of every random generator."""

@@ -1,4 +1,8 @@
-"""Text classification: one label per text, read off the hidden state of its last token."""
+"""Text classification: one label per text.
+
+A decoder's label is read off the hidden state of the last token, the only one that has seen the whole text; an
+encoder's by its own head, from `[CLS] text [SEP]`.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,12 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from models.data import BucketedBatches, pad_right
+from models.bases import load_model, longest_text
+from models.heads import Head, enclose, frame, padded, run_head, sees_both_sides
 from models.job import Job
-from models.module import Batch, Counts, Objective, Workload
-from models.rows import encode, plain_batches, read_rows
+from models.module import Batch, Workload
+from models.rows import bucketed_workload, encode, read_rows
 
 
 @dataclass(frozen=True)
@@ -62,30 +67,32 @@ def choose(rows: list[dict[str, str]], most: int | None, seed: int) -> list[dict
     return [row for row in chain.from_iterable(turns) if row is not None][:most]
 
 
-def text_ids(texts: list[str], tokenizer: PreTrainedTokenizerFast, context: int) -> tuple[list[np.ndarray], int]:
-    """Return the ids of the texts, cut after `context` tokens, and how many were; an empty text is <eos>."""
+def text_ids(
+    texts: list[str], tokenizer: PreTrainedTokenizerFast, context: int, both_sides: bool = False
+) -> tuple[list[np.ndarray], int]:
+    """Return the ids of the texts, each at most `context` tokens with its frame (`heads.enclose`), and how many
+    texts were cut for that."""
     ids = encode(tokenizer, texts)
-    truncated = sum(len(row) > context for row in ids)
-    empty = np.array([tokenizer.eos_token_id])
-    return [row[:context] if len(row) else empty for row in ids], truncated
+    room = context - sum(map(len, frame(tokenizer, both_sides)))
+    return enclose(ids, tokenizer, both_sides, context), sum(len(row) > room for row in ids)
 
 
 def featurise(
-    rows: list[dict[str, str]], names: list[str], tokenizer: PreTrainedTokenizerFast, context: int
+    rows: list[dict[str, str]],
+    names: list[str],
+    tokenizer: PreTrainedTokenizerFast,
+    context: int,
+    both_sides: bool = False,
 ) -> Examples:
     """Return the rows as token ids and label numbers."""
     number = {name: i for i, name in enumerate(names)}
-    ids, truncated = text_ids([row["text"] for row in rows], tokenizer, context)
+    ids, truncated = text_ids([row["text"] for row in rows], tokenizer, context, both_sides)
     return Examples(ids, np.array([number[row["label"]] for row in rows]), truncated)
 
 
 def collate(ids: list[np.ndarray], labels: np.ndarray, pad_id: int) -> Batch:
     """Return ids [batch, longest] padded on the right, lengths [batch] and labels [batch], all int64."""
-    return {
-        "ids": pad_right(ids, pad_id),
-        "lengths": torch.tensor([len(row) for row in ids]),
-        "labels": torch.from_numpy(np.asarray(labels, dtype=np.int64)),
-    }
+    return {**padded(ids, pad_id), "labels": torch.from_numpy(np.asarray(labels, dtype=np.int64))}
 
 
 def last_token_logits(model: PreTrainedModel, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -101,17 +108,21 @@ def last_token_logits(model: PreTrainedModel, ids: Tensor, lengths: Tensor) -> T
     return logits
 
 
-class Classification(Objective):
+def label_logits(model: PreTrainedModel, batch: Batch, both_sides: bool) -> Tensor:
+    """Return the logits [batch, labels] of the texts of a batch."""
+    if both_sides:
+        logits: Tensor = run_head(model, batch, both_sides).logits
+        return logits
+    return last_token_logits(model, batch["ids"], batch["lengths"])
+
+
+class Classification(Head):
     """Cross-entropy of the label."""
 
     def loss_sum(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy in nats over the texts of the batch."""
-        logits = last_token_logits(self.model, batch["ids"], batch["lengths"])
+        logits = label_logits(self.model, batch, self.both_sides)
         return F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
-
-    def count(self, batch: Batch) -> Counts:
-        """Return texts, their tokens, and positions with padding."""
-        return Counts(len(batch["labels"]), int(batch["lengths"].sum()), batch["ids"].numel())
 
 
 def decode(logits: Tensor, names: dict[int, str]) -> tuple[list[str], np.ndarray]:
@@ -120,50 +131,24 @@ def decode(logits: Tensor, names: dict[int, str]) -> tuple[list[str], np.ndarray
     return [names[int(i)] for i in probabilities.argmax(-1)], probabilities
 
 
-def classifier(foundation: PreTrainedModel, names: list[str], seed: int) -> PreTrainedModel:
-    """Return a sequence classifier with the foundation's body and a new head drawn from `seed`."""
-    config = type(foundation.config).from_dict(foundation.config.to_dict())
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: i for i, name in enumerate(names)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    model.base_model.load_state_dict(foundation.base_model.state_dict())
-    return model
-
-
-def prepare(job: Job, foundation: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, device: str) -> Workload:
+def prepare(job: Job, tokenizer: PreTrainedTokenizerFast, device: str) -> Workload:
     """Return the workload; ValueError names file, line and field of a row that cannot be used."""
     assert job.train is not None
     assert job.valid is not None
     rows, held_out = (read_rows(Path(path), ("text", "label")) for path in (job.train, job.valid))
     names = label_names(rows)
     require_known_labels(held_out, names, Path(job.valid))
-    rows = choose(rows, job.classification.max_examples, job.seed)
-    model = classifier(foundation, names, job.seed)
-    context, pad = int(model.config.max_position_embeddings), tokenizer.pad_token_id
-    train, valid = (featurise(part, names, tokenizer, context) for part in (rows, held_out))
-    buckets = BucketedBatches(train.lengths, job.trainer.batch_size, job.seed)
-
-    def batch(examples: Examples, chosen: np.ndarray) -> Batch:
-        return collate([examples.ids[i] for i in chosen], examples.labels[chosen], pad)
-
-    return Workload(
-        model=model,
+    rows = choose(rows, job.max_examples, job.seed)
+    model = load_model(job, tokenizer, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
+    context, pad, both_sides = longest_text(model), tokenizer.pad_token_id, sees_both_sides(model)
+    train, valid = (featurise(part, names, tokenizer, context, both_sides) for part in (rows, held_out))
+    return bucketed_workload(
+        job,
+        model,
         build=lambda total: Classification(model, job.trainer, total, device),
-        micro_batch=lambda index: batch(train, buckets.batch(index)),
-        batches_per_epoch=buckets.batches_per_epoch,
-        valid=lambda: (
-            batch(valid, chosen)
-            for chosen in plain_batches(valid.lengths, job.trainer.batch_size)[: job.trainer.validate_batches]
-        ),
-        context=context,
-        mean_length=float(train.lengths.mean()),
-        facts={
-            "labels": names,
-            "train_examples": len(rows),
-            "valid_examples": len(held_out),
-            "truncated_examples": train.truncated,
-            "waste_share": buckets.waste_share(),
-        },
+        train_lengths=train.lengths,
+        valid_lengths=valid.lengths,
+        train_batch=lambda chosen: collate([train.ids[i] for i in chosen], train.labels[chosen], pad),
+        valid_batch=lambda chosen: collate([valid.ids[i] for i in chosen], valid.labels[chosen], pad),
+        facts={"labels": names, "truncated_examples": train.truncated},
     )

@@ -7,6 +7,7 @@ or SIGINT after a checkpoint; the same command resumes.
 import json
 import logging
 import os
+import resource
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from models.bases import fresh_ids, load_tokenizer
 from models.job import Job
 from models.signals import StopSignal, stop_with_parent
 
@@ -27,51 +29,10 @@ if TYPE_CHECKING:
     from models.module import Workload
 
 
-def load_tokenizer(directory: str) -> "PreTrainedTokenizerFast":
-    """Return the tokenizer; ValueError names the directory and the missing special token."""
-    from transformers import AutoTokenizer
-
-    from models.chat import END_OF_TEXT, PAD
-
-    if not (Path(directory) / "tokenizer.json").is_file():
-        raise ValueError(f"{directory}: no tokenizer.json, expected a Hugging Face tokenizer directory")
-    tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    for token in (END_OF_TEXT, PAD):
-        if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
-            raise ValueError(f"{directory}: the tokenizer has no {token} token")
-    fast: PreTrainedTokenizerFast = tokenizer
-    return fast
-
-
-def load_model(job: Job, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedModel":
-    """Return the causal language model the job starts from, new or from a directory, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    from models.architecture import build
-    from models.chat import END_OF_TEXT, PAD
-
-    if job.model is not None:
-        eos, pad = (tokenizer.get_vocab()[token] for token in (END_OF_TEXT, PAD))
-        return build(job.model, len(tokenizer), job.seed, eos, pad)
-    assert job.base is not None
-    if not (Path(job.base) / "config.json").is_file():
-        raise ValueError(f"base: {job.base} has no config.json, expected a Hugging Face model directory")
-    import torch
-
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        job.base, dtype=torch.float32, trust_remote_code=False
-    )
-    if len(tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"base: {job.base} has {model.config.vocab_size} tokens, the tokenizer {job.tokenizer} {len(tokenizer)}"
-        )
-    return model
-
-
 def prepare(job: Job, tokenizer: "PreTrainedTokenizerFast", device: str) -> "Workload":
     """Return the workload of the job's objective, its model included."""
     objective = import_module(f"models.{job.objective}")  # one file an objective, and no other one is loaded
-    workload: Workload = objective.prepare(job, load_model(job, tokenizer), tokenizer, device)
+    workload: Workload = objective.prepare(job, tokenizer, device)
     return workload
 
 
@@ -83,9 +44,9 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
     """
     import torch
 
+    from models import adapters
     from models import checkpoint as ckpt
     from models.architecture import parameter_count, training_flops_per_token
-    from models.attention import choose_attention, set_attention
     from models.callbacks import Checkpoints, Progress, Validation
     from models.data import Steps
     from models.spool import Spool
@@ -96,11 +57,12 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
     device, (rank, processes) = device_name(), world()
-    tokenizer = load_tokenizer(job.tokenizer)
+    tokenizer = load_tokenizer(job.tokenizer, job.objective)
     work = prepare(job, tokenizer, device)
     model = work.model
-    attention = choose_attention(device, work.context)
-    set_attention(model, attention)
+    attention = training_attention(model, device, work.context)
+    adapter = adapters.add(model, job, fresh_ids(job, tokenizer)) if job.adapter else None
+    trained, saved_flops = adapters.trainable_count(model), adapters.frozen_flops_per_token(model, work.head_share)
     total = job.trainer.total_steps(work.batches_per_epoch, processes)
     digest = job.digest()
     directory = Path(job.checkpoints) if job.checkpoints else None
@@ -108,8 +70,9 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
 
     module = work.build(total)
     module.job_digest = digest
+    module.strict_loading = adapter is None  # a checkpoint holds no frozen weights
     spool = Spool(Path(job.spool), digest) if job.spool and rank == 0 else None
-    validation = Validation(work.valid, spool, stop, work.bits_per_byte)
+    validation = Validation(work, spool, stop)
     progress = Progress(spool)
     saving = Checkpoints(directory, job.trainer.checkpoint_every, stop)
     steps = Steps(work.micro_batch, start, start if stopped_early else total, job.trainer.accumulation, rank, processes)
@@ -136,6 +99,13 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
     seconds = progress.elapsed()
     tokens = module.tokens_seen
     bits = work.bits_per_byte
+    flops = training_flops_per_token(model, work.mean_length, work.head_share) - saved_flops
+    out = Path(job.out)
+    if adapter is not None:
+        if rank == 0:
+            adapters.save_adapter(adapter, out / "adapter", fresh_ids(job, tokenizer))
+        model = adapters.merge(adapter, job, out / "adapter")
+    parameters = parameter_count(model)
     summary: dict[str, Any] = {
         "objective": job.objective,
         "seed": job.seed,
@@ -149,11 +119,16 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
         "tokens_per_second": tokens / seconds if seconds else None,
         "train_loss": {"first": progress.first_loss, "final": progress.last_loss},
         "valid_loss": {"final": validation.last, "best": validation.best, "best_step": validation.best_step},
+        **{f"valid_{name}": value for name, value in validation.metrics.items()},
         "bits_per_byte": bits(validation.best if validation.best_weights else validation.last)
         if bits and validation.last is not None and validation.best is not None
         else None,
-        "parameters": parameter_count(model),
-        "flops": training_flops_per_token(model, work.mean_length) * module.positions_seen,
+        **validation.forgetting(),
+        "parameters": parameters,
+        "trainable_parameters": trained,
+        "trainable_share": trained / parameters,
+        "peak_memory_bytes": peak_memory(device),
+        "flops": flops * module.positions_seen,
         "context": work.context,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -166,8 +141,30 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
         **work.facts,
     }
     if rank == 0:
-        write_out(Path(job.out), model, tokenizer, summary, Path(job.spool) if job.spool else None)
+        write_out(out, model, tokenizer, summary, Path(job.spool) if job.spool else None)
     return summary
+
+
+def training_attention(model: "PreTrainedModel", device: str, context: int) -> str:
+    """Switch the model to the fastest attention that computes what its own does, and return that one's name."""
+    from transformers import BertConfig, LlamaConfig, ModernBertConfig
+
+    from models.attention import choose_attention, set_attention
+
+    config: Any = model.config
+    dropout = max(getattr(config, name, 0.0) for name in ("attention_dropout", "attention_probs_dropout_prob"))
+    # The written-out form has no dropout, no soft caps and no sinks: it is for the families it is tested with.
+    plain = isinstance(config, LlamaConfig | BertConfig | ModernBertConfig) and not dropout
+    return set_attention(model, choose_attention(device, context) if plain else "sdpa")
+
+
+def peak_memory(device: str) -> int:
+    """Return the most bytes that were held: by tensors on a GPU, by the whole process on a CPU."""
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def resume_point(directory: Path | None, digest: str, total: int) -> tuple[int, Path | None, bool]:

@@ -1,15 +1,24 @@
-"""Greedy generation in batches, with the library's own loop and key-value cache."""
+"""Text from a causal model, greedy or drawn, with a key-value cache: in batches, or piece by piece."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from models.attention import set_attention
-from models.chat import END
-from models.instruction import decode
-from models.rows import plain_batches
+from models.bases import longest_text
+from models.chat import ASSISTANT, END, USER
+from models.sampling import Sampling
 
 
 def generate(
@@ -18,47 +27,149 @@ def generate(
     prompts: list[str],
     max_new_tokens: int,
     batch_size: int = 64,
+    sampling: Sampling | None = None,
 ) -> list[str]:
-    """Return the greedy continuation of each prompt, up to `<|end|>`, `<|endoftext|>` or `max_new_tokens`.
+    """Return the continuation of each prompt, up to the end of the turn or `max_new_tokens`; greedy by default.
 
-    Prompts are whole texts with their markers (`models.chat.render`). A prompt that leaves no room for
-    `max_new_tokens` in the model's context keeps its end. Raises ValueError for an empty prompt, or when
-    `max_new_tokens` fills the context alone.
+    Prompts are whole texts with their markers (`models.chat.render`); padded on the left, they are continued by
+    the library's own loop. A prompt that leaves no room for `max_new_tokens` in the model's context keeps its end.
+    The seed of `sampling` holds for the whole call, whose texts are drawn side by side. Raises ValueError for an
+    empty prompt, or when `max_new_tokens` fills the context alone.
     """
-    room = int(model.config.max_position_embeddings) - max_new_tokens
-    if room < 1:
-        raise ValueError(
-            f"max_new_tokens is {max_new_tokens}, expected less than the context of {room + max_new_tokens}"
-        )
-    # Prompts carry their markers as text; these must become the markers' ids.
-    ids = [e.ids[-room:] for e in tokenizer.backend_tokenizer.encode_batch_fast(prompts, add_special_tokens=False)]
-    for number, row in enumerate(ids):
-        if not row:
-            raise ValueError(f"prompt {number} is empty, expected at least one token")
+    from models.rows import plain_batches  # Lightning comes with it, for which a conversation need not wait
+
+    ids = _prompt_ids(model, tokenizer, prompts, max_new_tokens)
     set_attention(model, "sdpa")
     was_training = model.training
     model.eval()
-    stops = [tokenizer.convert_tokens_to_ids(END), tokenizer.eos_token_id]
+    stops, pad = stop_ids(model, tokenizer), _pad_id(tokenizer)
+    drawn = {} if sampling is None else sampling.model_dump(exclude={"seed"})
     answers = [""] * len(prompts)
-    for numbers in plain_batches(np.array([len(row) for row in ids]), batch_size):
-        chosen: list[int] = numbers.tolist()
-        width = max(len(ids[i]) for i in chosen)
-        batch = torch.full((len(chosen), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(batch)
-        for line, i in enumerate(chosen):
-            batch[line, width - len(ids[i]) :] = torch.tensor(ids[i])
-            mask[line, width - len(ids[i]) :] = 1
-        with torch.inference_mode():
+    with _seeded(model, sampling), torch.inference_mode():
+        for numbers in plain_batches(np.array([len(row) for row in ids]), batch_size):
+            chosen: list[int] = numbers.tolist()
+            width = max(len(ids[i]) for i in chosen)
+            batch = torch.full((len(chosen), width), pad)
+            mask = torch.zeros_like(batch)
+            for line, i in enumerate(chosen):
+                batch[line, width - len(ids[i]) :] = torch.tensor(ids[i])
+                mask[line, width - len(ids[i]) :] = 1
             library: Any = model
             output = library.generate(
                 input_ids=batch.to(model.device),
                 attention_mask=mask.to(model.device),
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
+                do_sample=sampling is not None,
+                repetition_penalty=1.0,  # a base's own defaults must not bend the distribution
                 eos_token_id=stops,
-                pad_token_id=tokenizer.pad_token_id,
+                pad_token_id=pad,
+                **drawn,
             )
-        for line, i in enumerate(chosen):
-            answers[i] = decode(output[line, width:].tolist(), tokenizer)
+            for line, i in enumerate(chosen):
+                answers[i] = _decode(output[line, width:].tolist(), {*stops, pad}, tokenizer).strip()
     model.train(was_training)
     return answers
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompt: str,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+) -> Iterator[str]:
+    """Yield the continuation of one prompt in pieces as they come; joined, they are what `generate` returns.
+
+    A piece never ends within a character of several tokens, nor in white space that may be the text's last.
+    Raises ValueError as `generate` does.
+    """
+    (prompt_ids,) = _prompt_ids(model, tokenizer, [prompt], max_new_tokens)
+    set_attention(model, "sdpa")
+    was_training = model.training
+    model.eval()
+    stops = {*stop_ids(model, tokenizer), _pad_id(tokenizer)}
+    warpers = LogitsProcessorList()
+    device = model.device
+    generator = torch.Generator(device)
+    if sampling is not None:
+        generator.manual_seed(sampling.seed)
+        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_k:
+            warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            warpers.append(TopPLogitsWarper(sampling.top_p))
+    given: Any = torch.tensor([prompt_ids], device=device)
+    cache, ids, said = None, list[int](), ""
+    network: Any = model
+    try:
+        for _ in range(max_new_tokens):
+            with torch.inference_mode():
+                output = network(input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache, logits = output.past_key_values, warpers(given, output.logits[:, -1].float())
+                if sampling is None:
+                    given = logits.argmax(-1, keepdim=True)
+                else:
+                    given = torch.multinomial(logits.softmax(-1), 1, generator=generator)
+            token = int(given)
+            if token in stops:
+                break
+            ids.append(token)
+            text = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+            whole = text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
+            if len(whole) > len(said):
+                yield whole[len(said) :]
+                said = whole
+        last = _decode(ids, stops, tokenizer).strip()
+        if len(last) > len(said):
+            yield last[len(said) :]
+    finally:
+        model.train(was_training)
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the tokens that end a turn: `<|end|>`, a marker that opens another turn, the end of text.
+
+    And what the model's own generation config names: a base may have been tuned to end its turns otherwise.
+    """
+    vocabulary = tokenizer.get_vocab()
+    found = {vocabulary[token] for token in (END, USER, ASSISTANT) if token in vocabulary}
+    named: Any = model.generation_config.eos_token_id if model.generation_config else None
+    for stop in (tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])):
+        if stop is not None:
+            found.add(int(stop))
+    return sorted(found)
+
+
+def _prompt_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str], max_new_tokens: int
+) -> list[list[int]]:
+    """Return the token ids of each prompt, cut from the left where it leaves no room."""
+    context = longest_text(model)
+    room = context - max_new_tokens
+    if room < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}, expected less than the context of {context}")
+    # Prompts carry their markers as text; these must become the markers' ids.
+    ids = [e.ids[-room:] for e in tokenizer.backend_tokenizer.encode_batch_fast(prompts, add_special_tokens=False)]
+    for number, row in enumerate(ids):
+        if not row:
+            raise ValueError(f"prompt {number} is empty, expected at least one token")
+    return ids
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the padding token; a base without one is padded with its end of text, which the mask hides."""
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def _decode(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerFast) -> str:
+    cut = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    return str(tokenizer.decode(ids[:cut], clean_up_tokenization_spaces=False))
+
+
+@contextmanager
+def _seeded(model: PreTrainedModel, sampling: Sampling | None) -> Iterator[None]:
+    """Let the seed hold inside; the program's own random state comes back after it."""
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        if sampling is not None:
+            torch.manual_seed(sampling.seed)
+        yield

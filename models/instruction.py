@@ -1,18 +1,21 @@
 """Instruction tuning: the fixed chat format, and a loss on the tokens of the response alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from models.bases import load_model, longest_text
 from models.chat import ASSISTANT, END, USER, question, turn
 from models.data import BucketedBatches, pad_right
 from models.job import Job
 from models.module import Batch, Counts, Objective, Workload
-from models.rows import encode, plain_batches, read_rows
+from models.packing import PackedBuckets, choose_batches
+from models.rows import bucketed_workload, encode, read_rows
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,35 @@ def featurise(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerFast, co
     return Examples(ids, np.array(starts), len(rows) - len(ids))
 
 
-def collate(ids: list[np.ndarray], starts: np.ndarray, pad_id: int) -> Batch:
-    """Return padded ids [batch, longest], lengths [batch], and for each target its place and its token.
+def collate(examples: Examples, rows: Sequence[np.ndarray] | np.ndarray, pad_id: int) -> Batch:
+    """Return padded ids [rows, longest], lengths [examples], and for each target its place and its token.
 
-    `places` [targets] index the flattened [batch * longest] positions whose *next* token is trained;
-    `targets` [targets] are those tokens: the response and `<|end|>`, never the question. All int64.
+    `rows` has the example number of each row, or the numbers of those packed into it. `places` [targets] index
+    the flattened [rows * longest] positions whose *next* token is trained; `targets` [targets] are those tokens:
+    the response and `<|end|>`, never the question. Where a row has several examples, `segments` as ids numbers
+    them, -1 for padding. All int64.
     """
-    padded = pad_right(ids, pad_id)
-    width = padded.shape[1]
-    lengths = np.array([len(row) for row in ids])
-    positions = np.arange(width)
-    trained = (positions >= (np.asarray(starts) - 1)[:, None]) & (positions < (lengths - 1)[:, None])
-    places = torch.from_numpy(np.flatnonzero(trained))
-    return {
-        "ids": padded,
-        "lengths": torch.from_numpy(lengths),
+    rows = [np.atleast_1d(row) for row in rows]
+    ids = pad_right([np.concatenate([examples.ids[i] for i in row]) for row in rows], pad_id)
+    trained = pad_right([np.concatenate([_before_targets(examples, i) for i in row]) for row in rows], 0)
+    places = trained.flatten().nonzero()[:, 0]
+    lengths = [[len(examples.ids[i]) for i in row] for row in rows]
+    batch = {
+        "ids": ids,
+        "lengths": torch.tensor([length for row in lengths for length in row]),
         "places": places,
-        "targets": padded.flatten()[places + 1],
+        "targets": ids.flatten()[places + 1],
     }
+    if any(len(row) > 1 for row in rows):
+        batch["segments"] = pad_right([np.repeat(np.arange(len(row)), row) for row in lengths], -1)
+    return batch
+
+
+def _before_targets(examples: Examples, number: int) -> np.ndarray:
+    """Return 1 for each token of an exchange whose next token is trained, else 0."""
+    flags = np.zeros(len(examples.ids[number]), dtype=np.int64)
+    flags[examples.starts[number] - 1 : -1] = 1
+    return flags
 
 
 def mask_example(examples: Examples, tokenizer: PreTrainedTokenizerFast) -> list[list[object]]:
@@ -91,7 +105,8 @@ class Instruction(Objective):
 
     def loss_sum(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy in nats over the targets; logits exist at their places only."""
-        return self.vocabulary_loss_sum(self.hidden(batch["ids"])[batch["places"]], batch["targets"])
+        hidden = self.hidden(batch["ids"], batch.get("segments"))
+        return self.vocabulary_loss_sum(hidden[batch["places"]], batch["targets"])
 
     def count(self, batch: Batch) -> Counts:
         """Return trained tokens, all real tokens, and positions with padding."""
@@ -105,38 +120,32 @@ def decode(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> str:
     return str(tokenizer.decode(ids[:cut], clean_up_tokenization_spaces=False)).strip()
 
 
-def prepare(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, device: str) -> Workload:
+def prepare(job: Job, tokenizer: PreTrainedTokenizerFast, device: str) -> Workload:
     """Return the workload; ValueError names file, line and field of a row that cannot be used."""
     assert job.train is not None
     assert job.valid is not None
     paths = Path(job.train), Path(job.valid)
     rows, held_out = (read_rows(path, ("instruction", "input", "output")) for path in paths)
-    rows = choose(rows, job.instruction.max_examples, job.seed)
-    context, pad = int(model.config.max_position_embeddings), tokenizer.pad_token_id
+    rows = choose(rows, job.max_examples, job.seed)
+    model = load_model(job, tokenizer)
+    context, pad = longest_text(model), tokenizer.pad_token_id
     train, valid = (
         featurise(part, tokenizer, context, path) for part, path in zip((rows, held_out), paths, strict=True)
     )
     buckets = BucketedBatches(train.lengths, job.trainer.batch_size, job.seed)
-
-    def batch(examples: Examples, chosen: np.ndarray) -> Batch:
-        return collate([examples.ids[i] for i in chosen], examples.starts[chosen], pad)
-
-    return Workload(
-        model=model,
+    batches = choose_batches(job.instruction.packing, model, buckets, context)
+    return bucketed_workload(
+        job,
+        model,
         build=lambda total: Instruction(model, job.trainer, total, device),
-        micro_batch=lambda index: batch(train, buckets.batch(index)),
-        batches_per_epoch=buckets.batches_per_epoch,
-        valid=lambda: (
-            batch(valid, chosen)
-            for chosen in plain_batches(valid.lengths, job.trainer.batch_size)[: job.trainer.validate_batches]
-        ),
-        context=context,
-        mean_length=float(train.lengths.mean()),
+        train_lengths=train.lengths,
+        valid_lengths=valid.lengths,
+        train_batch=lambda chosen: collate(train, chosen, pad),
+        valid_batch=lambda chosen: collate(valid, chosen, pad),
         facts={
-            "train_examples": len(train.ids),
-            "valid_examples": len(valid.ids),
             "dropped_examples": train.dropped,
-            "waste_share": buckets.waste_share(),
+            "packed": isinstance(batches, PackedBuckets),
             "loss_mask_example": mask_example(train, tokenizer),
         },
+        batches=batches,
     )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, PreTrainedModel
 
-from models.attention import LONGEST_WRITTEN_OUT, causal_bias
+from models.attention import LONGEST_WRITTEN_OUT, causal_bias, positions_of, segment_bias
 
 
 class _Norm(torch.autograd.Function):
@@ -58,10 +58,14 @@ class _Gate(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
-    """Rotary causal attention of a fused projection [batch, tokens, 3, heads, width], queries already scaled."""
+    """Rotary causal attention of a fused projection [batch, tokens, 3, heads, width], queries already scaled.
+
+    cosine and sine [tokens, width / 2], or for each row [batch, 1, tokens, width / 2]; bias [tokens, tokens], or
+    for each row [batch, 1, tokens, tokens].
+    """
 
     @staticmethod
-    def forward(ctx: Any, fused: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def forward(ctx: Any, fused: Tensor, cosine: Tensor, sine: Tensor, bias: Tensor) -> Tensor:
         batch, tokens, _, heads, width = fused.shape
         half = width // 2
         turned = fused.new_empty(3, batch, heads, tokens, width)
@@ -74,14 +78,14 @@ class _Attention(torch.autograd.Function):
         turned[2] = source[2]
         query, key, value = turned.view(3, batch * heads, tokens, width)
         scores = torch.bmm(query, key.transpose(1, 2))
-        scores += causal_bias(tokens, scores.dtype, scores.device)
+        scores.view(batch, heads, tokens, tokens).add_(bias)
         weights = torch.softmax(scores, -1)
         ctx.save_for_backward(turned, weights, cosine, sine)
         mixed = torch.bmm(weights, value).view(batch, heads, tokens, width)
         return mixed.transpose(1, 2).reshape(batch * tokens, heads * width)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
         turned, weights, cosine, sine = ctx.saved_tensors
         _, batch, heads, tokens, width = turned.shape
         half = width // 2
@@ -103,7 +107,7 @@ class _Attention(torch.autograd.Function):
             torch.mul(halves[a], cosine, out=out)
             out.addcmul_(halves[b], sine, value=sign)
         target[2] = gradients[2]
-        return fused, None, None
+        return fused, None, None, None
 
 
 @lru_cache(maxsize=4)
@@ -115,7 +119,10 @@ def _rotation(width: int, tokens: int, theta: float, dtype: torch.dtype) -> tupl
 
 
 def applies(model: PreTrainedModel, device: str, longest: int) -> bool:
-    """Return whether `hidden_states` computes this model: a plain Llama on a CPU at short context."""
+    """Return whether `hidden_states` computes this model: a plain Llama on a CPU at short context.
+
+    A frozen base has adapters in its layers, which are no plain ones.
+    """
     config: Any = model.config
     return (
         device == "cpu"
@@ -125,26 +132,32 @@ def applies(model: PreTrainedModel, device: str, longest: int) -> bool:
         and config.hidden_act == "silu"
         and not (config.attention_bias or config.mlp_bias or config.attention_dropout)
         and (config.rope_parameters or {})["rope_type"] == "default"
+        and all(weight.requires_grad for weight in model.base_model.parameters())
     )
 
 
-def hidden_states(body: Any, ids: Tensor, dtype: torch.dtype) -> Tensor:
+def hidden_states(body: Any, ids: Tensor, dtype: torch.dtype, segments: Tensor | None = None) -> Tensor:
     """Return the last hidden states [batch * tokens, width] of a `LlamaModel` in `dtype`.
 
-    ids [batch, tokens], int64, padded on the right if at all. The residual stream and the weights stay float32;
+    ids [batch, tokens], int64, padded on the right if at all; `segments` as ids numbers the documents of packed
+    rows, which do not see each other and each begin at position 0. The residual stream and the weights stay float32;
     products are taken in `dtype`. Call it outside autocast.
     """
     config = body.config
     batch, tokens = ids.shape
     heads, width, eps = config.num_attention_heads, config.head_dim, config.rms_norm_eps
     cosine, sine = _rotation(width, tokens, float(config.rope_parameters["rope_theta"]), dtype)
+    bias = causal_bias(tokens, dtype, ids.device)
+    if segments is not None:
+        positions = positions_of(segments)[:, None]
+        cosine, sine, bias = cosine[positions], sine[positions], segment_bias(segments, dtype)
     stream = F.embedding(ids.flatten(), body.embed_tokens.weight, body.padding_idx)
     for layer in body.layers:
         attention, mlp = layer.self_attn, layer.mlp
         fused = torch.cat([attention.q_proj.weight * width**-0.5, attention.k_proj.weight, attention.v_proj.weight])
         fused = (fused * layer.input_layernorm.weight).to(dtype)
         mixed = F.linear(_Norm.apply(stream, eps, dtype), fused).view(batch, tokens, 3, heads, width)
-        mixed = _Attention.apply(mixed, cosine, sine)
+        mixed = _Attention.apply(mixed, cosine, sine, bias)
         stream = stream + F.linear(mixed, attention.o_proj.weight.to(dtype))
         both = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
         gated = _Gate.apply(F.linear(_Norm.apply(stream, eps, dtype), both.to(dtype)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import lean
+from models.attention import positions_of
 from models.cross_entropy import linear_cross_entropy
 from models.optim import build_optimizer, clip_inside_step, learning_rate_factor
 from models.trainer import TrainerConfig, choose_compile, choose_precision
@@ -53,6 +54,10 @@ class Objective(pl.LightningModule):
         self.job_digest = ""
         self.tokens_seen = 0
         self.positions_seen = 0
+        self.metrics: dict[str, float] = {}
+        """What the last validation measured beside the loss, by name."""
+        self.logged: dict[str, float] = {}
+        """What is logged of a training step beside its loss, by name."""
         self._sum: Callable[[Batch], Tensor] = torch.compile(self.loss_sum) if self.compiled else self.loss_sum
 
     def loss_sum(self, batch: Batch) -> Tensor:
@@ -63,15 +68,21 @@ class Objective(pl.LightningModule):
         """Return how much is in the batch."""
         raise NotImplementedError(f"{type(self).__name__} gives no count")
 
-    def hidden(self, ids: Tensor) -> Tensor:
+    def begin_step(self, micro_batches: list[Batch], targets: float) -> None:
+        """Put into the micro-batches what their losses need to know of the whole step, which has so many targets."""
+
+    def hidden(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
         """Return the last hidden states [batch * tokens, width] of right-padded ids [batch, tokens].
 
+        `segments` as ids numbers the documents of packed rows: none sees another, and each begins at position 0.
         On a CPU by the lean form where it applies; else by the model's own forward, which `autocast` surrounds.
         """
         if self.lean:
             with torch.autocast(self.device_kind, enabled=False):
-                return lean.hidden_states(self.model.base_model, ids, self.dtype_of_products)
-        output: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                return lean.hidden_states(self.model.base_model, ids, self.dtype_of_products, segments)
+        # transformers keeps documents apart whose positions begin anew, where no attention mask is given.
+        positions = None if segments is None else positions_of(segments)
+        output: Tensor = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         return output.flatten(0, 1)
 
     def vocabulary_loss_sum(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -103,6 +114,7 @@ class Objective(pl.LightningModule):
             total = float(self.trainer.strategy.reduce(torch.tensor(total, device=self.device), reduce_op="sum"))
             # The data-parallel gradient is a mean over processes; this turns it into the sum.
             total /= world
+        self.begin_step(micro_batches, total)
         loss = torch.zeros((), device=self.device)
         for batch in micro_batches:
             with self.autocast():
@@ -184,7 +196,13 @@ class Workload:
     """Longest sequence in tokens; decides the attention."""
     mean_length: float
     """Mean sequence in tokens; decides the cost."""
+    head_share: float = 1.0
+    """Share of the positions whose logits are computed; decides the cost, too."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Further entries of summary.json."""
     bits_per_byte: Callable[[float], float] | None = None
     """Turns a validation loss in nats per token into bits per byte."""
+    general: Callable[[], Iterable[Batch]] | None = None
+    """Validation batches of a general text, whose loss is measured beside (forgetting)."""
+    general_bits_per_byte: Callable[[float], float] | None = None
+    """As `bits_per_byte`, of the general text."""

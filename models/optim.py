@@ -34,10 +34,15 @@ def learning_rate_factor(
 
 
 def build_optimizer(model: nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
-    """Return fused AdamW (Loshchilov and Hutter 2019); norms, biases and embeddings do not decay."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    kept = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    """Return fused AdamW (Loshchilov and Hutter 2019) of what is trained; norms, biases and embeddings do not decay.
+
+    Nor does a weight of which some rows alone are trained (`models.adapters`), so that the others stay as they are.
+    """
+    spared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in spared and not hasattr(p, "trained_rows")]
+    chosen = {id(p) for p in decayed}
+    kept = [p for p in trained if id(p) not in chosen]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=True)
 

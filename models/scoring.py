@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from models.bases import longest_text
 from models.causal_lm import windows
-from models.classification import decode, last_token_logits, text_ids
+from models.classification import decode, label_logits, text_ids
 from models.data import pad_right
+from models.heads import padded, sees_both_sides
 from models.rows import plain_batches
 
 
@@ -27,7 +29,7 @@ def continuation_log_probabilities(
     prefix is conditioned on `<|endoftext|>`. A text longer than the context keeps its end. Raises ValueError
     for an empty continuation, or one that leaves no room for any prefix.
     """
-    context = int(model.config.max_position_embeddings)
+    context = longest_text(model)
     encodings = tokenizer.backend_tokenizer.encode_batch([a + b for a, b in pairs], add_special_tokens=False)
     ids: list[np.ndarray] = []
     starts: list[int] = []
@@ -76,7 +78,7 @@ def token_array_losses(
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in windows(tokens, context or int(model.config.max_position_embeddings), batch_size):
+        for batch in windows(tokens, context or longest_text(model), batch_size):
             ids = batch["ids"].to(model.device)
             hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
             logits = model.lm_head(hidden).float().flatten(0, 1)
@@ -91,16 +93,16 @@ def classify(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], batch_size: int = 64
 ) -> tuple[list[str], np.ndarray]:
     """Return the likeliest label of each text and probabilities [n, labels] in the order of config.id2label."""
-    ids, _ = text_ids(texts, tokenizer, int(model.config.max_position_embeddings))
+    both_sides = sees_both_sides(model)
+    ids, _ = text_ids(texts, tokenizer, longest_text(model), both_sides)
     logits = torch.zeros(len(texts), len(model.config.id2label or {}))
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for chosen in plain_batches(np.array([len(row) for row in ids]), batch_size):
-            rows = [ids[i] for i in chosen]
-            padded = pad_right(rows, tokenizer.pad_token_id).to(model.device)
-            lengths = torch.tensor([len(row) for row in rows], device=model.device)
-            logits[torch.from_numpy(chosen)] = last_token_logits(model, padded, lengths).float().cpu()
+            batch = padded([ids[i] for i in chosen], tokenizer.pad_token_id)
+            moved = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            logits[torch.from_numpy(chosen)] = label_logits(model, moved, both_sides).float().cpu()
     model.train(was_training)
     names = {int(number): name for number, name in (model.config.id2label or {}).items()}
     return decode(logits, names)

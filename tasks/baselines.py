@@ -3,11 +3,13 @@
 Classification: the majority class; TF-IDF with logistic regression (S. Wang and C. Manning, Baselines and
 Bigrams, ACL 2012, show how strong such a model is on short text). Instruction: the commonest training
 answer; the answer of the nearest training question by TF-IDF cosine, which is that model's analogue for
-generation. Foundation: the unigram distribution of the training tokens.
+generation. Entities: no entity at all; the commonest tag of each word. Answers: the commonest training answer;
+the sentence nearest to the question by TF-IDF cosine. Foundation: the unigram distribution of the training tokens.
 """
 
 import math
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,6 +81,53 @@ def instruction_baselines(
         best = np.asarray((asked @ known.T).todense()).argmax(axis=1)
         nearest += [train_answers[int(row)] for row in best]
     return answers | {"nearest_neighbour": nearest}
+
+
+def entity_baselines(
+    train_tokens: Sequence[Sequence[str]], train_tags: Sequence[Sequence[str]], test_tokens: Sequence[Sequence[str]]
+) -> dict[str, list[list[str]]]:
+    """Tag the test sentences with O throughout and with the commonest training tag of each word.
+
+    A word that training did not have is O; on a tie the alphabetically first tag. Returns {"all_o": ...,
+    "unigram": ...}, one list of tags a sentence. Raises ValueError when there is no training row.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for words, tags in zip(train_tokens, train_tags, strict=True):
+        for word, tag in zip(words, tags, strict=True):
+            counts[word][tag] += 1
+    if not counts:
+        raise ValueError("baselines: expected at least one training word, got none")
+    usual = {word: most_common(list(found.elements())) for word, found in counts.items()}
+    return {
+        "all_o": [["O"] * len(words) for words in test_tokens],
+        "unigram": [[usual.get(word, "O") for word in words] for words in test_tokens],
+    }
+
+
+def answer_baselines(
+    train_answers: Sequence[str], questions: Sequence[str], contexts: Sequence[str]
+) -> dict[str, list[str]]:
+    """Answer with the commonest training answer and with the sentence of the context nearest to the question.
+
+    Nearest by cosine of TF-IDF over words, fitted on the sentences of the test contexts, the first on a tie.
+    Returns {"majority": ..., "nearest_sentence": ...}. Raises ValueError when there is no training row.
+    """
+    majority = most_common(train_answers)
+    answers = {"majority": [majority] * len(questions)}
+    parts = [re.split(r"(?<=[.!?])\s+", context.strip()) for context in contexts]
+    sentences = sorted({sentence for own in parts for sentence in own})
+    if not _has_words(sentences):
+        return answers | {"nearest_sentence": [own[0] for own in parts]}
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
+    number = {sentence: i for i, sentence in enumerate(sentences)}
+    known = vectorizer.fit_transform(sentences)
+    nearest = []
+    for own, asked in zip(parts, vectorizer.transform(list(questions)), strict=True):
+        near = known[[number[sentence] for sentence in own]] @ asked.T
+        nearest.append(own[int(near.toarray().argmax())])
+    return answers | {"nearest_sentence": nearest}
 
 
 def unigram_bits_per_byte(

@@ -19,6 +19,7 @@ CARRIERS = frozenset(
         "tasks.progress",
         "tasks.receipts",
         "tasks.recipe",
+        "tasks.recipe_file",
         "tasks.registry",
         "tasks.tracking",
         "tasks.training",

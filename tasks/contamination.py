@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tasks.duplicates import WordHasher, hash_runs, list_words
+from tasks.kinds import Row, Rows, list_passages
 
 if TYPE_CHECKING:
     from tasks.duplicates import Hashes
@@ -22,18 +23,6 @@ class Overlap(NamedTuple):
     held_out: str
     item: str
     ngram: str
-
-
-def list_passages(row: dict[str, Any]) -> list[str]:
-    """Return the texts of a held-out row that must not stand in training text.
-
-    An instruction row counts by its question and by its question with the answer; an answer alone may stand
-    in the pretraining text, since that is where knowledge comes from.
-    """
-    if "instruction" in row:
-        question = f"{row['instruction']} {row['input']}"
-        return [question, f"{question} {row['output']}"]
-    return [row["text"]]
 
 
 class HeldOutIndex:
@@ -48,7 +37,7 @@ class HeldOutIndex:
         self._pending: dict[int, list[tuple[Hashes, int]]] = {}
         self._runs: dict[int, tuple[Hashes, np.ndarray]] = {}
 
-    def add(self, held_out: str, row: dict[str, Any]) -> None:
+    def add(self, held_out: str, row: Row) -> None:
         """Add one row of the held-out set of that name."""
         number, checked = len(self._items), False
         self._items.append((held_out, row["id"]))
@@ -84,3 +73,38 @@ class HeldOutIndex:
                 for number in items[left[hit] : right]:
                     found.setdefault(int(number), " ".join(words[hit : hit + length]))
         return [Overlap(*self._items[number], found[number]) for number in sorted(found)]
+
+
+def remove_contamination(index: HeldOutIndex, datasets: dict[str, Rows]) -> dict[str, dict[str, Any]]:
+    """Remove the corpus' documents that overlap with held-out items, for which the index is new; return the report.
+
+    Specialists' valid and test rows are kept out of all of the corpus, so that a leak is found in whatever
+    split it fell; the corpus' own valid and test out of its train, since a quotation that two novels share
+    would make bits per byte look better than they are. The report maps "<data set>/<split>" to items,
+    unchecked (too short), overlapping items, documents removed and their list.
+    """
+    report: dict[str, dict[str, Any]] = {}
+    for name, rows in sorted(datasets.items()):
+        for split in ("valid", "test"):
+            for row in rows[split]:
+                index.add(f"{name}/{split}", row)
+            report[f"{name}/{split}"] = {"items": len(rows[split]), "removed": []}
+    for part, documents in datasets["corpus"].items():
+        kept = []
+        for row in documents:
+            overlaps = index.find(row["text"])
+            if part != "train":  # held-out documents of the corpus overlap with themselves
+                overlaps = [overlap for overlap in overlaps if not overlap.held_out.startswith("corpus/")]
+            for overlap in overlaps:
+                pair = {"document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
+                report[overlap.held_out]["removed"].append(pair)
+            if not overlaps:
+                kept.append(row)
+        datasets["corpus"][part] = kept
+    for held_out, entry in report.items():
+        removed = entry.pop("removed")
+        entry["unchecked"] = index.unchecked.get(held_out, 0)
+        entry["overlapping"] = len({pair["item"] for pair in removed})
+        entry["documents_removed"] = len({pair["document"] for pair in removed})
+        entry["removed"] = removed
+    return report

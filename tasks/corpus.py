@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,17 +10,17 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 from tasks.cleaning import cut_document, find_quality_fault, normalise, scrub_emails, scrub_phones
-from tasks.contamination import HeldOutIndex
-from tasks.duplicates import digest_content, find_near_duplicates
+from tasks.contamination import HeldOutIndex, remove_contamination
+from tasks.duplicates import find_near_duplicates
+from tasks.kinds import Row, Rows, check_labels, clean_row, digest_row
 from tasks.readers import read_rows, write_rows
-from tasks.sources import FIELDS, SPLITS, DataConfig
+from tasks.sources import SPLITS, DataConfig
 from tasks.splits import choose_split
 
 CONTAMINATION = "contamination.json"
+DROPPED = {"question_answering": "dropped_span_lost", "preference": "dropped_equal_pair"}
+"""What cleaning may cost rows of a kind, counted even where it costs none."""
 HELD_OUT_FIRST = ("test", "valid", "train")
-
-Row = dict[str, Any]
-Rows = dict[str, list[Row]]
 
 
 class PrepareConfig(Config):
@@ -86,22 +87,15 @@ def load_splits(source: Path, name: str) -> Rows:
     return rows
 
 
-def clean_row(config: PrepareConfig, kind: str, row: Row, counts: Counter[str]) -> Row | None:
-    """Return the row with its text normalised and scrubbed, or None if a needed field is left empty."""
-    clean = dict(row)
-    for field, required in FIELDS[kind].items():
-        if field == "label":
-            continue
-        text = normalise(row[field])
-        if config.scrub:
-            text, emails = scrub_emails(text)
-            text, phones = scrub_phones(text, config.phone_region)
-            counts["emails"] += emails
-            counts["phones"] += phones
-        if required and not text:
-            return None
-        clean[field] = text
-    return clean
+def clean_text(config: PrepareConfig, text: str, counts: Counter[str]) -> str:
+    """Return the text normalised and scrubbed; what was scrubbed is counted."""
+    text = normalise(text)
+    if config.scrub:
+        text, emails = scrub_emails(text)
+        text, phones = scrub_phones(text, config.phone_region)
+        counts["emails"] += emails
+        counts["phones"] += phones
+    return text
 
 
 def list_pieces(config: PrepareConfig, row: Row, counts: Counter[str]) -> list[Row]:
@@ -120,20 +114,12 @@ def list_pieces(config: PrepareConfig, row: Row, counts: Counter[str]) -> list[R
     return pieces
 
 
-def digest_row(row: Row, whole: bool) -> str:
-    """Return the digest by which rows are equal: the text or question, with the answer too if `whole`."""
-    if "instruction" not in row:
-        return digest_content(row["text"])
-    question = f"{row['instruction']}\n{row['input']}"
-    return digest_content(f"{question}\n{row['output']}" if whole else question)
-
-
 def drop_exact_duplicates(rows: Rows, counts: Counter[str]) -> Rows:
     """Return the rows without repeats: the first of a split stays, and test before valid before train.
 
-    An instruction row repeats another of its split if question and answer are equal, one of an earlier split
-    if the question is. A classification row repeats another by its text; a repeat with a different label is
-    counted as a label conflict as well.
+    A row repeats another of its split if the whole is equal, one of an earlier split if what is asked is (see
+    `tasks.kinds.digest_row`). A repeat with a different label, different tags or different answers is counted as a
+    label conflict as well.
     """
     kept: Rows = {}
     held_out: set[str] = set()
@@ -141,20 +127,21 @@ def drop_exact_duplicates(rows: Rows, counts: Counter[str]) -> Rows:
         if split not in rows:
             continue
         labels: dict[str, Any] = {}
-        questions: set[str] = set()
+        asked: set[str] = set()
         kept[split] = []
         for row in rows[split]:
-            digest, question = digest_row(row, whole=True), digest_row(row, whole=False)
-            if question in held_out:
+            digests = digest_row(row)
+            label = row.get("label", row.get("tags", row.get("answers")))
+            if digests.asked in held_out:
                 counts["cross_split_duplicates"] += 1
-            elif digest in labels:
+            elif digests.whole in labels:
                 counts["exact_duplicates"] += 1
-                counts["label_conflicts"] += labels[digest] != row.get("label")
+                counts["label_conflicts"] += labels[digests.whole] != label
             else:
-                labels[digest] = row.get("label")
-                questions.add(question)
+                labels[digests.whole] = label
+                asked.add(digests.asked)
                 kept[split].append(row)
-        held_out |= questions
+        held_out |= asked
     return kept
 
 
@@ -176,7 +163,8 @@ def drop_near_duplicates(config: PrepareConfig, rows: Rows, counts: Counter[str]
 def split_rows(config: PrepareConfig, rows: Rows, origins: dict[str, str]) -> Rows:
     """Return all three splits: declared ones as they are, the others cut from train by content digest.
 
-    `origins` holds the digest of the uncut document by row id, so that pieces of one document stay together.
+    `origins` holds the digest of the uncut document by row id, so that pieces of one document stay together; of a
+    question that of its context, so that no context stands on two sides.
     """
     valid_share = 0.0 if "valid" in rows else config.valid_share
     test_share = 0.0 if "test" in rows else config.test_share
@@ -190,21 +178,22 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
     """Return one data set's clean rows in three splits, and the counts of what happened to the others.
 
     Order: normalise and scrub, cut and filter (kind text), exact duplicates, near duplicates (kind text),
-    split. Raises ValueError if no training row is left or a held-out label never occurs in train.
+    split. Raises ValueError if no training row is left or a held-out label or tag type never occurs in train.
     """
     counts: Counter[str] = Counter(rows_in=sum(map(len, rows.values())))
     for key in ("emails", "phones", "exact_duplicates", "cross_split_duplicates", "dropped_empty"):
         counts[key] = 0
+    if kind in DROPPED:
+        counts[DROPPED[kind]] = 0
     clean: Rows = {split: [] for split in rows}
     origins: dict[str, str] = {}
     for split in rows:
         for row in rows[split]:
-            whole = clean_row(config, kind, row, counts)
+            whole = clean_row(kind, row, partial(clean_text, config), counts)
             if whole is None:
-                counts["dropped_empty"] += 1
                 continue
             pieces = list_pieces(config, whole, counts) if kind == "text" else [whole]
-            origins.update(dict.fromkeys((p["id"] for p in pieces), digest_row(whole, whole=False)))
+            origins.update(dict.fromkeys((p["id"] for p in pieces), digest_row(whole).group))
             clean[split] += pieces
     clean = drop_exact_duplicates(clean, counts)
     if kind == "text":
@@ -213,59 +202,8 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
     done = split_rows(config, clean, origins)
     if not done["train"]:
         raise ValueError(f"{name}: no row of train is left of {counts['rows_in']}: {dict(counts)}")
-    if kind == "classification":
-        check_labels(name, done)
+    check_labels(name, kind, done)
     return done, dict(counts)
-
-
-def check_labels(name: str, rows: Rows) -> None:
-    """Raise ValueError if a label of valid or test never occurs in train, or train has only one."""
-    known = sorted({row["label"] for row in rows["train"]})
-    if len(known) < 2:
-        raise ValueError(f"{name}: label: expected at least two labels in train, got {', '.join(known)}")
-    for split in ("valid", "test"):
-        for row in rows[split]:
-            if row["label"] not in known:
-                raise ValueError(
-                    f"{name}: {split} row {row['id']}: label {row['label']!r} does not occur in train; "
-                    f"expected one of {', '.join(known)}"
-                )
-
-
-def remove_contamination(config: PrepareConfig, datasets: dict[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Remove the corpus' documents that overlap with held-out items; return the report.
-
-    Specialists' valid and test rows are kept out of all of the corpus, so that a leak is found in whatever
-    split it fell; the corpus' own valid and test out of its train, since a quotation that two novels share
-    would make bits per byte look better than they are. The report maps "<data set>/<split>" to items,
-    unchecked (too short), overlapping items, documents removed and their list.
-    """
-    index = HeldOutIndex(config.contamination_ngram, config.contamination_min_words)
-    report: dict[str, dict[str, Any]] = {}
-    for name, rows in sorted(datasets.items()):
-        for split in ("valid", "test"):
-            for row in rows[split]:
-                index.add(f"{name}/{split}", row)
-            report[f"{name}/{split}"] = {"items": len(rows[split]), "removed": []}
-    for part, documents in datasets["corpus"].items():
-        kept = []
-        for row in documents:
-            overlaps = index.find(row["text"])
-            if part != "train":  # held-out documents of the corpus overlap with themselves
-                overlaps = [overlap for overlap in overlaps if not overlap.held_out.startswith("corpus/")]
-            for overlap in overlaps:
-                pair = {"document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
-                report[overlap.held_out]["removed"].append(pair)
-            if not overlaps:
-                kept.append(row)
-        datasets["corpus"][part] = kept
-    for held_out, entry in report.items():
-        removed = entry.pop("removed")
-        entry["unchecked"] = index.unchecked.get(held_out, 0)
-        entry["overlapping"] = len({pair["item"] for pair in removed})
-        entry["documents_removed"] = len({pair["document"] for pair in removed})
-        entry["removed"] = removed
-    return report
 
 
 def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out: Path) -> dict[str, Any]:
@@ -281,7 +219,8 @@ def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out:
     for name, dataset in data.datasets.items():
         datasets[name], counts[name] = prepare_dataset(config, name, dataset.kind, load_splits(source, name))
     before = sum(map(len, datasets["corpus"].values()))
-    report = remove_contamination(config, datasets)
+    index = HeldOutIndex(config.contamination_ngram, config.contamination_min_words)
+    report = remove_contamination(index, datasets)
     counts["corpus"]["contaminated"] = before - sum(map(len, datasets["corpus"].values()))
     if not datasets["corpus"]["train"]:
         raise ValueError("corpus: every training document overlaps with a held-out item")

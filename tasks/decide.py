@@ -23,9 +23,10 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from models.config import Config
+from models.objectives import Tuning
 from tasks.audits.verdict import AuditResult, Verdict
 
-Kind = Literal["foundation", "classification", "instruction"]
+Kind = Literal["foundation", "masked_foundation"] | Tuning
 POLICY_PATH = Path("mlflow/promotion.yaml")
 """Where the policy lies, relative to the project's root."""
 
@@ -80,10 +81,22 @@ class Policy(Config):
 
     foundation: KindPolicy
     """Causal language models."""
+    masked_foundation: KindPolicy
+    """Masked language models."""
     classification: KindPolicy
     """Text classifiers."""
+    token_classification: KindPolicy
+    """Entity recognisers."""
+    question_answering: KindPolicy
+    """Finders of answer spans."""
     instruction: KindPolicy
     """Instruction models."""
+    preference: KindPolicy
+    """Models tuned on pairs of answers."""
+    reward: KindPolicy
+    """Models that score answers."""
+    rlhf: KindPolicy
+    """Models tuned against a reward model."""
     waivers: list[Waiver]
     """Waivers in force or expired."""
 

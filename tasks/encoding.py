@@ -16,6 +16,7 @@ from models.config import Config
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 PATTERN = (
@@ -34,7 +35,8 @@ class TokenizerConfig(Config):
     """The vocabulary and what it is learnt from."""
 
     vocab_size: int = Field(default=4096, ge=300, le=1_000_000)
-    """Ids in all: 5 special tokens, 256 bytes, the rest merges (fewer where the text gives out)."""
+    """Ids in all: 5 special tokens (8 for a masked foundation), 256 bytes, the rest merges (fewer where the text
+    gives out)."""
 
     min_frequency: int = Field(default=2, ge=1)
     """A pair must occur this often to be merged."""
@@ -46,11 +48,15 @@ class TokenizerConfig(Config):
     """The longest input that the stored tokenizer states to hold (Hugging Face `model_max_length`)."""
 
 
-def special_tokens() -> list[str]:
-    """Return the special tokens in the order of their ids, from 0."""
+CLS, SEP, MASK = "<|cls|>", "<|sep|>", "<|mask|>"
+"""What a masked foundation reads beside words: the beginning, the end of a segment, a hidden token."""
+
+
+def special_tokens(masked: bool = False) -> list[str]:
+    """Return the special tokens in the order of their ids, from 0; a masked foundation has three more."""
     from models.chat import ASSISTANT, END, END_OF_TEXT, PAD, USER
 
-    return [END_OF_TEXT, PAD, USER, ASSISTANT, END]
+    return [END_OF_TEXT, PAD, USER, ASSISTANT, END, *([CLS, SEP, MASK] if masked else [])]
 
 
 def read_texts(path: Path) -> Iterator[str]:
@@ -68,11 +74,15 @@ def sample_texts(path: Path, max_bytes: int) -> Iterator[str]:
             yield text
 
 
-def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], out: Path) -> dict[str, int]:
+def train_tokenizer(
+    config: TokenizerConfig, texts: Iterable[str], out: Path, masked: bool = False, types: bool = False
+) -> dict[str, int]:
     """Train a byte-level BPE (Sennrich et al. 2016) and save it as a Hugging Face tokenizer in `out`.
 
-    Special tokens take ids 0 to 4, then come the 256 bytes, then merges in their order. Returns vocab_size,
-    merges and the bytes learnt from. Raises ValueError when there is no text.
+    Special tokens take the first ids (`special_tokens`), then come the 256 bytes, then merges in their order. A
+    masked foundation's tokenizer puts `<|cls|>` before a text and `<|sep|>` behind it, and behind the second text
+    of a pair; with `types` it says which of the two a token is of, as BERT reads it. Returns vocab_size, merges and
+    the bytes learnt from. Raises ValueError when there is no text.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -87,7 +97,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], out: Path) ->
             size += len(text.encode())
             yield text
 
-    special = special_tokens()
+    special = special_tokens(masked)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -112,7 +122,8 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], out: Path) ->
         bos_token=special[0],
         eos_token=special[0],
         pad_token=special[1],
-        extra_special_tokens=special[2:],
+        extra_special_tokens=special[2:5],
+        **(_masked_form(tokenizer, types) if masked else {}),
         model_max_length=config.max_length,
         clean_up_tokenization_spaces=False,
         padding_side="right",
@@ -122,6 +133,28 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], out: Path) ->
     fast.save_pretrained(out)
     vocab_size = tokenizer.get_vocab_size()
     return {"vocab_size": vocab_size, "merges": vocab_size - len(special) - 256, "train_bytes": size}
+
+
+def _masked_form(tokenizer: "Tokenizer", types: bool) -> dict[str, Any]:
+    """Make a tokenizer frame its texts as BERT does, and return its further arguments for Hugging Face.
+
+    The mask takes the space before it along, as words do in a byte-level vocabulary.
+    """
+    from tokenizers import AddedToken, processors
+
+    mask = AddedToken(MASK, lstrip=True, special=True)
+    tokenizer.add_special_tokens([mask])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{CLS} $A {SEP}",
+        pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (CLS, SEP)],
+    )
+    return {
+        "cls_token": CLS,
+        "sep_token": SEP,
+        "mask_token": mask,
+        "model_input_names": ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"],
+    }
 
 
 def byte_alphabet() -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Step 5: a specialist, tuned from the foundation on its own data."""
+"""Step 5: a specialist, tuned from the foundation or from another specialist on its own data."""
 
 from prefect import task
 
@@ -8,6 +8,8 @@ from tasks.specialist import train_specialist
 
 
 @task
-def finetune(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, foundation: Receipt) -> Receipt:
-    """Tune the foundation into the specialist ``model``."""
-    return train_specialist(recipe, model, "finetune", prepared, encoded, foundation)
+def finetune(
+    recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, start: Receipt, reward: Receipt | None = None
+) -> Receipt:
+    """Tune ``start`` into the specialist ``model``; ``reward`` scores its answers where it learns by rlhf."""
+    return train_specialist(recipe, model, "finetune", prepared, encoded, start, reward)

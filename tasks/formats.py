@@ -1,9 +1,10 @@
 """Bounded readers of text, JSON, table and Parquet files: whatever the bytes, records and faults come out.
 
-Files are material of unknown origin. A line holds at most 1 MiB, JSON nests at most 32 deep, numbers are
-finite, text is strict UTF-8 without lone surrogates, an object has no key twice, and a gzip stream is cut off
-when it unfolds beyond a ratio or a size. A record that breaks a rule becomes a `Fault` and reading goes on; a
-file that cannot be read any further raises ValueError with its name.
+Files are material of unknown origin. A line or an object holds at most 1 MiB, JSON nests at most 32 deep, numbers
+are finite, text is strict UTF-8 without lone surrogates, an object has no key twice, a file that is read as a
+whole has a greatest size, and a gzip stream is cut off when it unfolds beyond a ratio or a size. A record that
+breaks a rule becomes a `Fault` and reading goes on; a file that cannot be read any further raises ValueError with
+its name.
 """
 
 import csv
@@ -44,12 +45,12 @@ class Fault(NamedTuple):
     row: str
 
 
-def read_lines(path: Path, shown: str) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield (line number, bytes without the line end, is longer than the limit) of a plain or gzip file.
+def read_pieces(path: Path, shown: str) -> Iterator[tuple[int, bool, bytes]]:
+    """Yield (line number, begins its line, bytes with the line end) of a plain or gzip file, in bounded pieces.
 
-    Of a line that is too long only the beginning is yielded. `shown` is the file's name in errors. Raises
-    ValueError for a broken gzip stream and for one that unfolds more than `GZIP_RATIO_LIMIT` times or beyond
-    `GZIP_SIZE_LIMIT` bytes.
+    A line up to `LINE_LIMIT` bytes is one piece. `shown` is the file's name in errors. Raises ValueError for a
+    broken gzip stream and for one that unfolds more than `GZIP_RATIO_LIMIT` times or beyond `GZIP_SIZE_LIMIT`
+    bytes.
     """
     number = total = checked = 0
     with path.open("rb") as raw:
@@ -71,14 +72,31 @@ def read_lines(path: Path, shown: str) -> Iterator[tuple[int, bytes, bool]]:
                         f"{shown}: line {number + fresh}: gzip unfolds {raw.tell()} bytes into {total}; "
                         f"at most {GZIP_RATIO_LIMIT} times and {GZIP_SIZE_LIMIT} bytes are read"
                     )
-            ended = piece.endswith(b"\n")
-            if fresh:
-                number += 1
-                if number == 1:
-                    piece = piece.removeprefix(b"\xef\xbb\xbf")
-                piece = piece.rstrip(b"\r\n") if ended else piece
-                yield number, piece, len(piece) > LINE_LIMIT
-            fresh = ended
+            number += fresh
+            yield number, fresh, piece.removeprefix(b"\xef\xbb\xbf") if total == len(piece) else piece
+            fresh = piece.endswith(b"\n")
+
+
+def read_lines(path: Path, shown: str) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield (line number, bytes without the line end, is longer than the limit) of a plain or gzip file.
+
+    Of a line that is too long only the beginning is yielded. Raises ValueError as `read_pieces`.
+    """
+    for number, fresh, piece in read_pieces(path, shown):
+        if fresh:
+            piece = piece.rstrip(b"\r\n") if piece.endswith(b"\n") else piece
+            yield number, piece, len(piece) > LINE_LIMIT
+
+
+def read_whole(path: Path, shown: str, limit: int) -> bytes:
+    """Return all the bytes of a plain or gzip file; ValueError beyond `limit` bytes, and as `read_pieces`."""
+    pieces, size = [], 0
+    for number, _, piece in read_pieces(path, shown):
+        size += len(piece)
+        if size > limit:
+            raise ValueError(f"{shown}: line {number}: more than {limit} bytes; write it as JSON lines (jsonl)")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def quote(row: bytes | str) -> str:
@@ -152,20 +170,26 @@ def _depth(raw: bytes) -> int:
     return deepest
 
 
-def parse_object(line: int, raw: bytes) -> Record | Fault:
-    """Parse one JSON object, or say what is wrong with it."""
-    if len(raw) > LINE_LIMIT:
-        return too_long(line, raw)
+def load_json(raw: bytes) -> Any:
+    """Return the value that bounded JSON stands for; ValueError, with the place, where it breaks a rule."""
     try:
         text = raw.decode("utf-8")
         # The parser recurses: count first, and only where there are brackets enough.
         if raw.count(b"[") + raw.count(b"{") > DEPTH_LIMIT and _depth(raw) > DEPTH_LIMIT:
             raise ValueError(f"nested deeper than {DEPTH_LIMIT}")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
-        return Fault(line, f"not UTF-8 at byte {error.start}", quote(raw))
+        raise ValueError(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
-        return Fault(line, f"broken JSON: {error.msg} at character {error.pos + 1}", quote(raw))
+        raise ValueError(f"broken JSON: {error.msg} at character {error.pos + 1}") from error
+
+
+def parse_object(line: int, raw: bytes) -> Record | Fault:
+    """Parse one JSON object, or say what is wrong with it."""
+    if len(raw) > LINE_LIMIT:
+        return too_long(line, raw)
+    try:
+        value = load_json(raw)
     except ValueError as error:
         return Fault(line, str(error), quote(raw))
     if not isinstance(value, dict):
@@ -186,16 +210,9 @@ def read_json(path: Path, shown: str) -> Iterator[Record | Fault]:
     """Yield the objects of a file that holds one JSON array of them, of at most `ARRAY_SIZE_LIMIT` bytes.
 
     The array is cut at its commas by a scan without recursion, so that one bad object does not cost the
-    others.
+    others. It may stand on one line.
     """
-    pieces, size = [], 0
-    for number, piece, long in read_lines(path, shown):
-        size += len(piece) + 1
-        if long or size > ARRAY_SIZE_LIMIT:
-            limit = LINE_LIMIT if long else ARRAY_SIZE_LIMIT
-            raise ValueError(f"{shown}: line {number}: more than {limit} bytes; write it as JSON lines (jsonl)")
-        pieces.append(piece)
-    raw = b"\n".join(pieces)
+    raw = read_whole(path, shown, ARRAY_SIZE_LIMIT)
     opening = len(raw) - len(raw.lstrip())
     depth, begin, line, counted = 0, opening + 1, 1 + raw.count(b"\n", 0, opening), opening
     if opening < len(raw) and raw[opening : opening + 1] != b"[":

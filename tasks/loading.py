@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.job import QuestionAnsweringOptions
+
 if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -22,6 +24,20 @@ class TrainedModel:
         from models.scoring import classify
 
         return classify(self.network, self.tokenizer, texts)
+
+    def tag(self, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+        """Return the tag of each word of each row's tokens."""
+        from models.token_classification import tag
+
+        return tag(self.network, self.tokenizer, [row["tokens"] for row in rows])
+
+    def find_answers(
+        self, rows: Sequence[dict[str, Any]], options: QuestionAnsweringOptions | None = None
+    ) -> list[str]:
+        """Return the span of each row's context that answers its question."""
+        from models.question_answering import find_answers
+
+        return find_answers(self.network, self.tokenizer, list(rows), options or QuestionAnsweringOptions())
 
     def answer(self, rows: Sequence[dict[str, Any]], max_new_tokens: int) -> list[str]:
         """Return the greedy answer to each instruction row."""
@@ -44,14 +60,17 @@ class TrainedModel:
         return [str(names[number]) for number in sorted(names)]  # type: ignore[index]
 
 
-def load(directory: Path, task: str) -> TrainedModel:
-    """Load a model directory for ``task``: a classifier's head or a language model's."""
+def load(directory: Path, objective: str) -> TrainedModel:
+    """Load a model directory with the head of its objective."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    import transformers
     from transformers.utils.logging import disable_progress_bar
 
+    from models.bases import head_class, load_tokenizer
+
     disable_progress_bar()
-    head = AutoModelForSequenceClassification if task == "classification" else AutoModelForCausalLM
+    config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    head: Any = getattr(transformers, head_class(objective, "BertForPreTraining" in (config.architectures or [])))
     network: Any = head.from_pretrained(directory, use_safetensors=True, trust_remote_code=False)
-    tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    tokenizer = load_tokenizer(str(directory))
     return TrainedModel(network.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)

@@ -4,7 +4,10 @@ This file imports `evaluate` (about two seconds), so `tasks/metrics.py` imports 
 """
 
 import math
+import re
+import string
 import tempfile
+from collections import Counter
 from typing import Any
 
 import datasets
@@ -80,6 +83,78 @@ class InstructionText(evaluate.Metric):
         bleu = BLEU()
         score = bleu.corpus_score(predictions, [references]).score
         return {**means, "bleu": score, "signature": str(bleu.get_signature()), "items": items}
+
+
+class Entities(evaluate.Metric):
+    """Precision, recall and F1 of whole entities by seqeval, micro and of each type, and accuracy of the tags.
+
+    An entity counts when its type and both its ends are right. Entities are read as conlleval does (Tjong Kim Sang
+    and Buchholz, CoNLL 2000), seqeval's default: an I- that follows no entity of its type begins one. A score
+    without any entity in its denominator is 0. The `items` entry holds (correct, predicted, true) entities of each
+    sentence, and its right tags and its words, for intervals.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        tags = datasets.Sequence(TEXT)
+        features = datasets.Features({"predictions": tags, "references": tags})
+        return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=features)
+
+    def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, Any]:
+        from seqeval.metrics import accuracy_score, classification_report
+        from seqeval.metrics.sequence_labeling import get_entities
+
+        items, types = [], set()
+        for guess, truth in zip(predictions, references, strict=True):
+            found, there = set(get_entities(guess)), set(get_entities(truth))
+            types |= {kind for kind, *_ in found | there}
+            right = sum(map(str.__eq__, guess, truth))
+            items.append([len(found & there), len(found), len(there), right, len(truth)])
+        # seqeval refuses a text that has no entity at all.
+        report: dict[str, Any] = {"micro avg": {}}
+        if types:
+            report = classification_report(references, predictions, output_dict=True, zero_division=0)
+        micro = report["micro avg"]
+        return {
+            "f1": float(micro.get("f1-score", 0)),
+            "precision": float(micro.get("precision", 0)),
+            "recall": float(micro.get("recall", 0)),
+            "token_accuracy": float(accuracy_score(references, predictions)),
+            "types": {kind: float(report[kind]["f1-score"]) for kind in sorted(types)},
+            "items": items,
+        }
+
+
+class Answers(evaluate.Metric):
+    """Exact match and F1 of answers as the evaluation script of SQuAD 1.1 defines them, as fractions.
+
+    Both compare after `normalise_answer` and take the best of the true answers. F1 is that of the bags of words,
+    0 where they share none (P. Rajpurkar et al., EMNLP 2016, and its `evaluate-v1.1.py`). The `items` entry holds
+    the scores of each question for intervals.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = datasets.Features({"predictions": TEXT, "references": datasets.Sequence(TEXT)})
+        return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=features)
+
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
+        items: dict[str, list[float]] = {"exact_match": [], "f1": []}
+        for guess, truths in zip(predictions, references, strict=True):
+            said = normalise_answer(guess)
+            items["exact_match"].append(float(any(said == normalise_answer(truth) for truth in truths)))
+            items["f1"].append(max(_overlap(said.split(), normalise_answer(truth).split()) for truth in truths))
+        return {**{name: sum(values) / len(values) for name, values in items.items()}, "items": items}
+
+
+def normalise_answer(text: str) -> str:
+    """Return an answer as SQuAD 1.1 compares it: lower case, without ASCII punctuation, articles and extra space."""
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
+
+
+def _overlap(guess: list[str], truth: list[str]) -> float:
+    """Return the F1 of two bags of words."""
+    same = sum((Counter(guess) & Counter(truth)).values())
+    return 2 * same / (len(guess) + len(truth)) if same else 0.0
 
 
 class LanguageModelling(evaluate.Metric):

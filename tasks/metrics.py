@@ -1,6 +1,6 @@
 """The scores of the evaluation, each with an item-level bootstrap interval.
 
-The point scores come from scikit-learn, sacrebleu and rouge-score through the `evaluate.Metric` subclasses
+The point scores come from scikit-learn, seqeval, sacrebleu and rouge-score through the `evaluate.Metric` subclasses
 of `metric_classes.py` (formulas and sources there); this file adds the intervals (`audits/statistics.py`).
 """
 
@@ -31,16 +31,16 @@ class Score(Config):
 
 
 class Scores(Config):
-    """All scores of one set of predictions; the label fields are filled for classification only."""
+    """All scores of one set of predictions; the label fields are filled where there are classes."""
 
     scores: dict[str, Score]
     """Name of the score -> score."""
     labels: list[str] = Field(default_factory=list)
-    """Order of the classes in `f1` and `confusion`."""
+    """Order of the classes in `f1` and `confusion`; the types of entities in token classification."""
     f1: dict[str, float] = Field(default_factory=dict)
     """Class -> its F1."""
     confusion: list[list[int]] = Field(default_factory=list)
-    """Confusion matrix, true rows and predicted columns."""
+    """Confusion matrix, true rows and predicted columns; classification alone has one."""
 
     def flat(self) -> dict[str, float]:
         """Give the plain numbers by name, as they go to the tracking server and to `decide`."""
@@ -77,6 +77,65 @@ def classification_scores(
         name: _score(found[name], intervals.get(name), len(references), scorer) for name in ("accuracy", "macro_f1")
     }
     return Scores(scores=scores, labels=names, f1=found["f1"], confusion=found["confusion"])
+
+
+def entity_scores(
+    predictions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score predicted BIO tags: f1, precision and recall of whole entities, token_accuracy, and F1 of each type.
+
+    Sentences are what the intervals resample. Args: one list of tags a sentence; resamples: 0 for no intervals.
+    Raises ValueError on unequal or zero lengths.
+    """
+    _check(predictions, references)
+    for number, (guess, truth) in enumerate(zip(predictions, references, strict=True)):
+        if len(guess) != len(truth):
+            raise ValueError(f"metrics: sentence {number} has {len(guess)} predicted tags but {len(truth)} true ones")
+    from tasks.metric_classes import Entities, compute
+
+    found = compute(Entities, predictions=list(map(list, predictions)), references=list(map(list, references)))
+    correct, predicted, true, right, words = np.array(found["items"], dtype=np.float64).T
+    parts = {
+        "f1": (2 * correct, predicted + true),
+        "precision": (correct, predicted),
+        "recall": (correct, true),
+        "token_accuracy": (right, words),
+    }
+    scores: dict[str, Score] = {}
+    for name, (top, bottom) in parts.items():
+        interval = None
+        if resamples and len(references) > 1:
+            with np.errstate(invalid="ignore"):
+                # A resample without an entity scores 0, as the whole would.
+                drawn = np.nan_to_num(ratio_resamples(top, bottom, None, resamples, seed))
+            interval = percentile_interval(found[name], drawn)
+        scores[name] = _score(found[name], interval, len(references), "seqeval, as conlleval")
+    return Scores(scores=scores, labels=list(found["types"]), f1=found["types"])
+
+
+def answer_scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], resamples: int = 1000, seed: int = 0
+) -> Scores:
+    """Score answers to questions: exact_match and f1 of SQuAD 1.1, 0 to 1, the best over the true answers of each.
+
+    Args: references: the true answers of each question; resamples: 0 for no intervals. Raises ValueError on
+    unequal or zero lengths, or a question without a true answer.
+    """
+    _check(predictions, references)
+    if not all(references):
+        raise ValueError("metrics: a question has no true answer, expected at least one")
+    from tasks.metric_classes import Answers, compute
+
+    found = compute(Answers, predictions=list(predictions), references=list(map(list, references)))
+    scores: dict[str, Score] = {}
+    for name, values in found["items"].items():
+        drawn = ratio_resamples(values, np.ones(len(values)), None, resamples, seed) if resamples else None
+        interval = None if drawn is None or len(values) < 2 else percentile_interval(found[name], drawn)
+        scores[name] = _score(found[name], interval, len(values), "SQuAD 1.1")
+    return Scores(scores=scores)
 
 
 def instruction_scores(
@@ -143,7 +202,7 @@ def language_scores(
     return Scores(scores={name: _score(found[name], intervals.get(name), len(nats), scorer) for name in found})
 
 
-def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
+def _check(predictions: Sequence[Any], references: Sequence[Any]) -> None:
     if len(predictions) != len(references) or not references:
         raise ValueError(
             f"metrics: expected as many predictions as references and at least one, "

@@ -8,37 +8,32 @@ from typing import Any
 
 from prefect import task
 
+from models.chat import question
 from tasks import registry, tracking
 from tasks.assess import assess_again
 from tasks.audit import read_audits
-from tasks.decide import Decision, Evidence, Kind, decide, load_policy
+from tasks.decide import Decision, Evidence, decide, load_policy
 from tasks.readers import read_rows
-from tasks.receipts import Part, Receipt, run_step
+from tasks.receipts import Part, Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
 from tasks.versioning import data_digest
 from tasks.workspace import text_digest
 
 DECISION = "decision.json"
+MASK = "[MASK]"
+"""What a served masked model fills in, whatever its tokenizer calls it."""
 
 
 @task
-def promote(
-    recipe: Recipe,
-    model: str,
-    prepared: Receipt,
-    encoded: Receipt,
-    foundation: Receipt,
-    trained: Receipt,
-    assessed: Receipt,
-    audited: Receipt,
-) -> Receipt:
+def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, result: Result) -> Receipt:
     """Hold ``model``'s evidence against policy and champion, register it, and set the alias it earned.
 
     Every candidate becomes a version, refused ones too: an auditor finds what was refused and why. A
     refused version gets no alias, and the champion stays.
     """
+    trained, assessed, audited = result.trained, result.assessed, result.audited
     name = recipe.registered_name(model)
-    kind: Kind = "foundation" if model == FOUNDATION else recipe.specialists[model].task
+    kind = recipe.kind(model)
     policy = load_policy(Path(recipe.policy))
     promotion_key = text_digest(f"{trained.part('model').digest} {assessed.digest} {audited.digest}")
 
@@ -57,8 +52,8 @@ def promote(
             standing = None  # the candidate itself, decided again
         before = _champion_evidence(recipe, model, prepared, evidence, standing) if standing else None
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
-        lineage = _lineage(recipe, model, prepared, encoded, foundation, trained, assessed, audited)
-        run_id = _run(recipe, trained, assessed, audited, lineage)
+        lineage = _lineage(recipe, model, prepared, encoded, result)
+        run_id = _run(recipe, result, lineage)
         version = registry.register(
             name,
             trained.part("model").directory,
@@ -100,13 +95,8 @@ def _champion_evidence(
     champion = Evidence.model_validate(recorded)
     if champion.test_digest == candidate.test_digest:
         return champion
-    specialist = recipe.specialists.get(model)
-    scores = assess_again(
-        registry.model_directory(candidate.model, version),
-        candidate.kind,
-        prepared.part(specialist.data if specialist else "corpus"),
-        specialist.max_new_tokens if specialist else 0,
-    )
+    data = "corpus" if model == FOUNDATION else recipe.specialists[model].data
+    scores = assess_again(recipe, model, registry.model_directory(candidate.model, version), prepared.part(data))
     return champion.model_copy(update={"metrics": scores, "test_digest": candidate.test_digest})
 
 
@@ -116,18 +106,9 @@ def read_decision(promoted: Receipt) -> tuple[Decision, dict[str, Any]]:
     return Decision.model_validate({name: record[name] for name in Decision.model_fields}), record
 
 
-def _lineage(
-    recipe: Recipe,
-    model: str,
-    prepared: Receipt,
-    encoded: Receipt,
-    foundation: Receipt,
-    trained: Receipt,
-    assessed: Receipt,
-    audited: Receipt,
-) -> dict[str, Any]:
+def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, result: Result) -> dict[str, Any]:
     """Return what leads from the registered version back to its data, weights, code and cost."""
-    flops = float(trained.cost.get("flops", 0.0))
+    trained, assessed, audited = result.trained, result.assessed, result.audited
     data: Part = prepared.part("corpus" if model == FOUNDATION else recipe.specialists[model].data)
     lineage: dict[str, Any] = {
         "recipe": recipe.name,
@@ -141,27 +122,40 @@ def _lineage(
         "weights_digest": trained.part("model").digest,
         "assessment_digest": assessed.digest,
         "audit_digest": audited.digest,
-        "audit_verdicts": ", ".join(f"{result.audit} {result.verdict.value}" for result in read_audits(audited)),
+        "audit_verdicts": ", ".join(f"{found.audit} {found.verdict.value}" for found in read_audits(audited)),
         "seed": recipe.seed,
-        "flops": flops,
+        "flops": float(trained.cost.get("flops", 0.0)),
         "seconds": trained.cost["seconds"],
     }
-    if model != FOUNDATION:
-        shared = len(recipe.specialists)
+    if result.pretrained is not None and recipe.adapt is not None:
         lineage |= {
-            "foundation": recipe.registered_name(FOUNDATION),
-            "foundation_version": _version_of(recipe, FOUNDATION),
-            "foundation_weights_digest": foundation.part("model").digest,
-            "foundation_flops_share": float(foundation.cost.get("flops", 0.0)) / shared,
-            "foundation_seconds_share": foundation.cost["seconds"] / shared,
+            "pretrained_weights_digest": result.pretrained.part("model").digest,
+            "domain_data_digest": prepared.part(recipe.adapt.data).digest,
         }
+    if model == FOUNDATION:
+        return lineage
+    specialist, foundation = recipe.specialists[model], result.foundation
+    spent = [part.cost for part in (foundation.pretrained, foundation.trained) if part is not None]
+    shared = len(recipe.specialists)
+    lineage |= _named(recipe, "foundation", FOUNDATION, foundation)
+    lineage["foundation_flops_share"] = sum(float(cost.get("flops", 0.0)) for cost in spent) / shared
+    lineage["foundation_seconds_share"] = sum(cost["seconds"] for cost in spent) / shared
+    if result.start is not None and specialist.start != FOUNDATION:
+        lineage |= _named(recipe, "start", specialist.start, result.start)
+    if result.reward is not None:
+        lineage |= _named(recipe, "reward", specialist.reward, result.reward)
+    if specialist.adapter is not None:
+        lineage["adapter"] = f"rank {specialist.adapter.rank}, alpha {specialist.adapter.alpha:g}, merged"
     return lineage
 
 
-def _version_of(recipe: Recipe, model: str) -> str | None:
-    """Return the version under which a model's promotion step registered it, if it has been promoted."""
-    path = Path("artifacts") / recipe.name / "promote" / model / DECISION
-    return json.loads(path.read_text())["version"] if path.exists() else None
+def _named(recipe: Recipe, role: str, model: str, result: Result) -> dict[str, Any]:
+    """Return the lineage fields that name another model: the registered name, its version and its weights."""
+    return {
+        role: recipe.registered_name(model),
+        f"{role}_version": result.version,
+        f"{role}_weights_digest": result.trained.part("model").digest,
+    }
 
 
 def _commit() -> str | None:
@@ -169,8 +163,9 @@ def _commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _run(recipe: Recipe, trained: Receipt, assessed: Receipt, audited: Receipt, lineage: dict[str, Any]) -> str:
+def _run(recipe: Recipe, result: Result, lineage: dict[str, Any]) -> str:
     """Return the model's MLflow run with its whole history, scores, audits and data; repeats change nothing."""
+    trained, assessed, audited = result.trained, result.assessed, result.audited
     run_id = tracking.run_of(recipe.name, trained.step, trained.key, trained.config, {})
     history = trained.directory / "history.jsonl"
     tracking.deliver(run_id, history)
@@ -188,12 +183,24 @@ def _run(recipe: Recipe, trained: Receipt, assessed: Receipt, audited: Receipt, 
     return run_id
 
 
-def _example(recipe: Recipe, model: str, prepared: Receipt) -> list[str]:
-    """Return one held-out input, kept with the version as its example."""
+def _example(recipe: Recipe, model: str, prepared: Receipt) -> list[Any]:
+    """Return one held-out input in the form that the served model asks for, kept with the version."""
     if model == FOUNDATION:
-        return [" ".join(_first(prepared.part("corpus"))["text"].split()[:8])]
+        words = _first(prepared.part("corpus"))["text"].split()[:8]
+        return [" ".join(words if recipe.pretrain.family == "causal" else [*words[:-1], MASK])]
     row = _first(prepared.part(recipe.specialists[model].data))
-    return [row["text"] if "text" in row else row["instruction"]]
+    match recipe.specialists[model].task:
+        case "classification":
+            return [row["text"]]
+        case "token_classification":
+            return [" ".join(row["tokens"])]
+        case "question_answering":
+            return [{"question": row["question"], "context": row["context"]}]
+        case "instruction":
+            return [question(row["instruction"], row["input"])]
+        case "reward":
+            return [{"prompt": row["prompt"], "answer": row["chosen"]}]
+    return [row["prompt"]]
 
 
 def _first(part: Part) -> dict[str, Any]:

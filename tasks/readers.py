@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from models.chat import question
 from tasks.formats import (
     LINE_LIMIT,
     Fault,
@@ -19,7 +20,9 @@ from tasks.formats import (
     read_text,
     read_tsv,
 )
-from tasks.sources import FIELDS, SPLITS, DataConfig, Source
+from tasks.formats_annotated import read_conll, read_hh, read_squad
+from tasks.sources import FIELDS, FORMAT_KINDS, LABELLED, SPLITS, DataConfig, FieldType, Source
+from tasks.spans import check_answers, check_tags, repair_tags
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -66,10 +69,10 @@ def detect_format(name: str) -> str:
     """Return the format that a file name's suffix stands for; ValueError for an unknown one."""
     suffix = Path(name.removesuffix(".gz")).suffix.removeprefix(".").lower()
     known = {"text": "txt", "ndjson": "jsonl"}.get(suffix, suffix)
-    if known not in {"txt", "jsonl", "json", *_TABLES}:
+    if known not in {"txt", "jsonl", "json", "conll", *_TABLES}:
         raise ValueError(
             f"{name}: format: no format is known for the suffix {suffix!r}; "
-            "expected txt, jsonl, json, csv, tsv or parquet"
+            "expected txt, jsonl, json, csv, tsv, parquet or conll"
         )
     return known
 
@@ -80,7 +83,9 @@ def read_file(path: Path, shown: str, form: str, source: Source) -> Records:
         return read_text(path, shown, source.document, source.document_words)
     if form in ("csv", "tsv"):
         return (read_csv if form == "csv" else read_tsv)(path, shown, source.header)
-    return {"jsonl": read_jsonl, "json": read_json, "parquet": read_parquet}[form](path, shown)
+    readers = {"jsonl": read_jsonl, "json": read_json, "parquet": read_parquet}
+    readers |= {"conll": read_conll, "squad": read_squad, "hh": read_hh}
+    return readers[form](path, shown)
 
 
 def read_hub(source: Source) -> Records:
@@ -102,7 +107,7 @@ def _text_of(value: Any, field: str, required: bool, bounded: bool) -> str:
     """Return a field's value as text, or raise ValueError with the reason that the quarantine file shows."""
     if value is None and not required:
         return ""
-    if field == "label" and isinstance(value, bool | int):
+    if field in ("label", "tags") and isinstance(value, bool | int):
         value = str(value).lower()
     if not isinstance(value, str):
         raise ValueError(f"field {field!r}: expected text, got {type(value).__name__}")
@@ -117,23 +122,67 @@ def _text_of(value: Any, field: str, required: bool, bounded: bool) -> str:
     return value
 
 
-def to_row(record: Record, kind: str, source: Source, default_id: str, bounded: bool = True) -> dict[str, str]:
-    """Return a record as a row of the data contract; ValueError says what is missing or of the wrong type."""
+def _texts_of(value: Any, field: str) -> list[str]:
+    """Return a field's value as a list of texts, none of them empty."""
+    if not isinstance(value, list):
+        raise ValueError(f"field {field!r}: expected a list of texts, got {type(value).__name__}")
+    if not value:
+        raise ValueError(f"field {field!r} is empty")
+    return [_text_of(item, field, True, True) for item in value]
+
+
+def _answers_of(value: Any, field: str) -> dict[str, list[Any]]:
+    """Return a field's value as answers in the form of SQuAD, of equal numbers of texts and starts."""
+    if not isinstance(value, dict) or not {"text", "answer_start"} <= value.keys():
+        found = f"keys {', '.join(map(str, value))}" if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"field {field!r}: expected {{text: [...], answer_start: [...]}}, got {found}")
+    texts, starts = _texts_of(value["text"], f"{field}.text"), value["answer_start"]
+    if not isinstance(starts, list) or any(type(start) is not int for start in starts):
+        raise ValueError(f"field '{field}.answer_start': expected a list of whole numbers")
+    if len(texts) != len(starts):
+        raise ValueError(f"field {field!r}: text has {len(texts)} entries, answer_start {len(starts)}")
+    return {"text": texts, "answer_start": starts}
+
+
+def _value_of(value: Any, field: str, holds: FieldType, bounded: bool) -> Any:
+    if holds == "texts":
+        return _texts_of(value, field)
+    if holds == "answers":
+        return _answers_of(value, field)
+    return _text_of(value, field, holds == "text", bounded)
+
+
+def to_row(record: Record, kind: str, source: Source, default_id: str, bounded: bool = True) -> dict[str, Any]:
+    """Return a record as a row of the data contract; ValueError says what is missing, of the wrong type or wrong.
+
+    Tags must be as many as tokens and in the form BIO, answers must be the slices of the context where they
+    start, and of two answers to prefer one must differ from the other.
+    """
     fields = record.fields
-    row: dict[str, str] = {}
+    row: dict[str, Any] = {}
     column = source.columns.get("id", "id")
     number = fields.get(column)
     if isinstance(number, int) and not isinstance(number, bool):
         number = str(number)
     row["id"] = default_id if number is None else _text_of(number, "id", True, True)
-    for field, required in FIELDS[kind].items():
+    wanted = FIELDS[kind] | ({"prompt_input": "optional"} if "prompt_input" in source.columns else {})
+    for field, holds in wanted.items():
         column = source.columns.get(field, field)
-        if column not in fields and (required or field in source.columns):
+        if column not in fields and (holds != "optional" or field in source.columns):
             raise ValueError(f"column {column!r} is missing; there are {', '.join(fields) or 'none'}")
-        row[field] = _text_of(fields.get(column), field, required, bounded)
-    if kind == "classification":
-        label = row["label"].strip()
-        row["label"] = source.labels.get(label, label)
+        row[field] = _value_of(fields.get(column), field, holds, bounded)
+    if kind in LABELLED:
+        named = [row["label"]] if kind == "classification" else row["tags"]
+        named = [source.labels.get(label.strip(), label.strip()) for label in named]
+        row.update({"label": named[0]} if kind == "classification" else {"tags": named})
+    if kind == "token_classification":
+        check_tags(row["tokens"], row["tags"])
+    elif kind == "question_answering":
+        check_answers(row["context"], row["answers"])
+    elif kind == "preference":
+        row["prompt"] = question(row["prompt"], row.pop("prompt_input", ""))
+        if row["chosen"].strip() == row["rejected"].strip():
+            raise ValueError("chosen and rejected are the same answer")
     return row
 
 
@@ -158,6 +207,8 @@ class _Ingest:
     def read(self, shown: str, split: str, form: str, source: Source, records: Records) -> None:
         """Write one file's rows; ValueError when too many are bad, or when there is none."""
         counts = self.counts.setdefault(split, {"rows": 0, "bad": 0, "bytes": 0})
+        if self.kind == "token_classification":
+            counts.setdefault("repaired_tags", 0)
         file, good, bad, first = self.file(split), 0, 0, ""
         for record in records:
             if isinstance(record, Record):
@@ -170,6 +221,9 @@ class _Ingest:
                         raise ValueError(f"{shown}: {error}") from error  # no row of a table can be better
                     record = Fault(record.line, str(error), quote(str(record.fields)))
                 else:
+                    if self.kind == "token_classification":
+                        row["tags"], repaired = repair_tags(row["tags"])
+                        counts["repaired_tags"] += repaired
                     self.ids.add(row["id"])
                     good += record.lines
                     counts["rows"] += 1
@@ -206,9 +260,9 @@ def ingest_sources(config: DataConfig, out: Path) -> dict[str, dict[str, dict[st
     """Read every source and write `out/<data set>/<split>.jsonl` and `out/quarantine.jsonl`.
 
     Only splits that a source declares get a file. A refused row goes to the quarantine file as {file, line,
-    reason, row}. Returns rows, bad rows and bytes by data set and split. Raises ValueError, in one line, for
-    a missing, empty or broken file, a missing column, and a file with more than `max_bad_share` bad rows; the
-    quarantine file then still stands in `out`.
+    reason, row}. Returns rows, bad rows and bytes by data set and split; of tags, how many were repaired as well.
+    Raises ValueError, in one line, for a missing, empty or broken file, a missing column, and a file with more
+    than `max_bad_share` bad rows; the quarantine file then still stands in `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     metrics = {}
@@ -236,6 +290,6 @@ def _read_source(ingest: _Ingest, split: str, source: Source, root: str, tables:
     else:
         for shown, path in find_files(source, root):
             form = detect_format(shown) if source.format == "auto" else source.format
-            if form == "txt" and ingest.kind != "text":
-                raise ValueError(f"{shown}: format: txt holds kind text only, {ingest.name} is {ingest.kind}")
+            if (holds := FORMAT_KINDS.get(form, ingest.kind)) != ingest.kind:
+                raise ValueError(f"{shown}: format: {form} holds kind {holds} only, {ingest.name} is {ingest.kind}")
             ingest.read(shown, split, form, source, read_file(path, shown, form, source))

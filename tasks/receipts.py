@@ -77,6 +77,37 @@ class Receipt(Config):
         return Part(name=name, directory=self.directory / prefix, digest=_digest(files))
 
 
+class Result(Config):
+    """The receipts of one model: where it starts, what it became, and what was found about it."""
+
+    start: "Result | None" = None
+    """The model that it was tuned from; none for a foundation."""
+    reward: "Result | None" = None
+    """The model that scored its answers while it learnt (rlhf)."""
+    pretrained: Receipt | None = None
+    """Of a foundation that was adapted to a domain: its training before that."""
+    trained: Receipt
+    """The step that made its weights."""
+    beside: Receipt | None = None
+    """The model that it is compared with: its twin from scratch, or the one that it was before."""
+    assessed: Receipt
+    audited: Receipt
+    in_context: Receipt | None = None
+    """What it does from a prompt alone, where the recipe asks."""
+    promoted: Receipt | None = None
+    """Its decision; none before it fell."""
+
+    @property
+    def foundation(self) -> "Result":
+        """Return the foundation at the root of the model's starts."""
+        return self if self.start is None else self.start.foundation
+
+    @property
+    def version(self) -> str | None:
+        """Return the version under which the model is registered, if a decision was made."""
+        return None if self.promoted is None else str(self.promoted.metrics["version"])
+
+
 def run_step(
     recipe: str,
     step: str,
@@ -98,7 +129,8 @@ def run_step(
         content: where the files go, if not beside the receipt.
         still_true: a last look at what the files cannot show (a registry that forgot a version).
 
-    Two runs at one step: the second is told who holds it, waits, and then finds the step done.
+    Two runs (or threads) at one step: the second is told who holds it, waits, and then finds the step done. Processor
+    seconds are of the whole process and its children: steps in parallel count each other's.
     """
     plain = config.model_dump(mode="json") if isinstance(config, Config) else config
     digests = {part.name: part.digest for part in parents}
@@ -217,9 +249,11 @@ def _why(found: Receipt | None, config: Any, parents: dict[str, str], code: str)
 def _fresh_sibling(target: Path) -> Path:
     """Make the empty temporary directory beside ``target``, removing what a killed run left there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".*-{target.name}.partial"):
-        shutil.rmtree(leftover)
-    temporary = target.with_name(f".new-{target.name}.partial")
+    # By their whole names: a pattern would take away what another step, of a name that ends alike, is making.
+    temporary, old = (target.with_name(f".{age}-{target.name}.partial") for age in ("new", "old"))
+    for leftover in (temporary, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
     temporary.mkdir()
     return temporary
 

@@ -1,20 +1,30 @@
 """A recipe: the whole pipeline in one YAML file, checked before anything runs."""
 
-import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from models.architecture import ArchitectureConfig
 from models.config import Config
+from models.job import (
+    AdapterConfig,
+    InstructionOptions,
+    MaskedLMOptions,
+    PreferenceOptions,
+    QuestionAnsweringOptions,
+    RLHFOptions,
+)
+from models.objectives import OBJECTIVES, Family, Pretraining, Tuning
 from models.trainer import TrainerConfig
 from tasks.audits.counterfactual import CounterfactualConfig
 from tasks.audits.occupation_pronoun import OccupationPronounConfig
 from tasks.corpus import PrepareConfig
+from tasks.decide import Kind
 from tasks.encoding import TokenizerConfig
+from tasks.in_context_tasks import InContextConfig
+from tasks.recipe_file import explain, override_value, read_values
 from tasks.sources import DataConfig
 
 FOUNDATION = "foundation"
@@ -22,23 +32,67 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 class PretrainConfig(Config):
-    """The foundation: its architecture and its training."""
+    """The foundation: its objective, where it starts from, and its training."""
+
+    objective: Pretraining = "causal_lm"
+    """causal_lm predicts the next token (GPT); masked_lm hidden tokens from both sides (BERT)."""
 
     model: ArchitectureConfig = ArchitectureConfig()
-    """How large it is."""
+    """How large a new model is; not read where there is a base."""
+
+    base: str = ""
+    """A Hugging Face directory, or a model of the hub, to start from with its own tokenizer; empty: a new model."""
+
+    revision: str = Field("", pattern="^([0-9a-f]{40})?$")
+    """The commit of a base from the hub."""
+
+    train: TrainerConfig | None = None
+    """Optimiser, schedule, batches and rhythm; empty: the base is the foundation as it is."""
+
+    masked_lm: MaskedLMOptions = MaskedLMOptions()
+    """Options of masked_lm."""
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> Self:
+        if self.train is None and not self.base:
+            raise ValueError("train is missing: without a base there is nothing to take as it is")
+        wanted = "causal_lm" if self.model.family == "llama" else "masked_lm"
+        if not self.base and self.objective != wanted:
+            raise ValueError(f"model.family is {self.model.family}, which learns {wanted}, not {self.objective}")
+        paired = self.masked_lm.next_sentence and self.objective == "masked_lm"
+        if not self.base and paired and self.model.family != "bert":
+            raise ValueError(f"masked_lm.next_sentence: expected false, {self.model.family} has no head for pairs")
+        return self
+
+    @property
+    def family(self) -> Family:
+        """Return what the foundation's attention sees."""
+        return "causal" if self.objective == "causal_lm" else "masked"
+
+
+class AdaptConfig(Config):
+    """The foundation, trained on with the text of a domain before the specialists start from it."""
+
+    data: str
+    """The domain's text: one of `data.datasets`, of kind text."""
 
     train: TrainerConfig
-    """Optimiser, schedule, batches and rhythm."""
+    """Optimiser and schedule; the learning rate is usually smaller than the foundation's."""
 
 
 class SpecialistConfig(Config):
     """One specialist that is tuned from the foundation."""
 
-    task: Literal["classification", "instruction"]
-    """classification: a text to a label; instruction: a request to an answer, learnt on the answer alone."""
+    task: Tuning
+    """classification: a text to a label; token_classification: entities; question_answering: an answer span;
+    instruction: a request to an answer; preference: DPO on pairs of answers; reward: a model that scores answers;
+    rlhf: answers that the reward model likes."""
 
     data: str
     """The name of its data set, one of `data.datasets`."""
+
+    start: str = FOUNDATION
+    """What it starts from: the foundation, or another specialist by its name."""
 
     train: TrainerConfig
     """Its own optimiser and schedule; the learning rate is usually smaller than the foundation's."""
@@ -47,7 +101,25 @@ class SpecialistConfig(Config):
     """Train on so many examples only (a seeded choice, even over the labels); empty: on all."""
 
     max_new_tokens: int = Field(48, ge=1, le=4096)
-    """instruction: tokens after which an answer is cut."""
+    """instruction, preference, rlhf: tokens after which an answer is cut."""
+
+    adapter: AdapterConfig | None = None
+    """Train low-rank adapters (LoRA) and merge them; empty: all weights are trained."""
+
+    question_answering: QuestionAnsweringOptions = QuestionAnsweringOptions()
+    """Options of question_answering."""
+
+    instruction: InstructionOptions = InstructionOptions()
+    """Options of instruction."""
+
+    preference: PreferenceOptions = PreferenceOptions()
+    """Options of preference."""
+
+    rlhf: RLHFOptions = RLHFOptions()
+    """Options of rlhf."""
+
+    reward: str = ""
+    """rlhf: the specialist of task reward that scores the answers."""
 
 
 class AuditConfig(Config):
@@ -84,11 +156,17 @@ class Recipe(Config):
     pretrain: PretrainConfig
     """The foundation."""
 
+    adapt: AdaptConfig | None = None
+    """Continued pretraining on a domain's text; empty: none."""
+
     specialists: dict[str, SpecialistConfig] = {}
     """What is tuned from the foundation, by name."""
 
     audit: AuditConfig = AuditConfig()
     """The bias audits of every model."""
+
+    in_context: InContextConfig | None = None
+    """Tasks that the language models are asked by prompt alone, before and after their tuning; empty: none."""
 
     policy: str = "mlflow/promotion.yaml"
     """The promotion policy that decides."""
@@ -105,16 +183,70 @@ class Recipe(Config):
             if dataset is None:
                 known = ", ".join(sorted(self.data.datasets))
                 raise ValueError(f"specialists.{name}.data: no data set {specialist.data!r}; there are {known}")
-            if dataset.kind != specialist.task:
+            info = OBJECTIVES[specialist.task]
+            if dataset.kind != info.rows:
                 raise ValueError(
-                    f"specialists.{name}.data: {specialist.data!r} is of kind {dataset.kind}, "
-                    f"expected {specialist.task}"
+                    f"specialists.{name}.data: {specialist.data!r} is of kind {dataset.kind}, expected {info.rows}"
                 )
+            if self.pretrain.family not in info.bases:
+                raise ValueError(
+                    f"specialists.{name}.task: {specialist.task} starts from a causal foundation, "
+                    f"pretrain.objective is {self.pretrain.objective}"
+                )
+            self._check_start(name, specialist)
+        if self.adapt is not None:
+            texts = [name for name, dataset in self.data.datasets.items() if dataset.kind == "text"]
+            if self.adapt.data not in texts:
+                known = ", ".join(sorted(texts))
+                raise ValueError(f"adapt.data: {self.adapt.data!r} is no data set of kind text; there are {known}")
         return self
+
+    def _check_start(self, name: str, specialist: SpecialistConfig) -> None:
+        """Refuse a specialist whose start or reward model is not listed before it."""
+        before = list(self.specialists)[: list(self.specialists).index(name)]
+        where = f"specialists.{name}"
+        if specialist.start not in (FOUNDATION, *before):
+            known = ", ".join((FOUNDATION, *before))
+            raise ValueError(f"{where}.start: {specialist.start!r} is not listed before it; there are {known}")
+        if specialist.start != FOUNDATION:
+            started = self.specialists[specialist.start].task
+            if OBJECTIVES[started].auto != "AutoModelForCausalLM":
+                raise ValueError(f"{where}.start: {specialist.start!r} is a {started} model, expected a language model")
+        rewards = [other for other in before if self.specialists[other].task == "reward"]
+        if specialist.task == "rlhf" and specialist.reward not in rewards:
+            known = ", ".join(rewards) or "none"
+            raise ValueError(
+                f"{where}.reward: {specialist.reward!r} is no specialist of task reward before it; there are {known}"
+            )
+        if specialist.task != "rlhf" and specialist.reward:
+            raise ValueError(f"{where}.reward: is for task rlhf, but this one is {specialist.task}")
 
     def models(self) -> list[str]:
         """Return the names of all models, the foundation first."""
         return [FOUNDATION, *self.specialists]
+
+    def objective(self, model: str) -> str:
+        """Return what a model learns, a name in the table of objectives."""
+        return self.pretrain.objective if model == FOUNDATION else self.specialists[model].task
+
+    def kind(self, model: str) -> Kind:
+        """Return the part of the promotion policy that a model is held against."""
+        if model != FOUNDATION:
+            return self.specialists[model].task
+        return "foundation" if self.pretrain.family == "causal" else "masked_foundation"
+
+    def has_control(self, model: str) -> bool:
+        """Return whether a specialist has a twin from scratch."""
+        return OBJECTIVES[self.specialists[model].task].control
+
+    def beside(self, model: str) -> str:
+        """Return what a specialist is compared with: its twin from scratch, or the model that it was before."""
+        return "from_scratch" if self.has_control(model) else "before"
+
+    def needs(self, model: str) -> list[str]:
+        """Return the models that must be there before ``model``: its start, and the one that scores its answers."""
+        specialist = self.specialists.get(model)
+        return [name for name in (specialist.start, specialist.reward) if name] if specialist else []
 
     def registered_name(self, model: str) -> str:
         """Return the name of a model in the registry."""
@@ -124,96 +256,16 @@ class Recipe(Config):
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe and apply ``dotted.key=value`` overrides, whose values are YAML.
 
-    A recipe may start with ``extends: other.yaml`` (beside it) and state only what differs.
+    A recipe may start with ``extends: other.yaml`` (beside it) and state only what differs; null takes a section,
+    a data set or a specialist of the other one away.
 
     Raises:
         ValueError: one line that names the file, the field and what was expected.
     """
-    values = _read(Path(path), ())
+    values = read_values(Path(path), ())
     for override in overrides:
-        _override(values, override)
+        override_value(values, override)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{path}: {_explain(error)}") from None
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise ValueError(f"{path}: extends itself by way of {seen[-1]}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ValueError(f"{path}:{where} is not YAML ({problem})") from None
-    except RecursionError:
-        raise ValueError(f"{path}: is nested too deeply") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected named fields (name, data, pretrain, ...), got {type(values).__name__}")
-    base = values.pop("extends", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise ValueError(f"{path}: extends: expected a file name, got {base!r}")
-    return _merge(_read(path.parent / base, (*seen, path)), values)
-
-
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``own`` laid over it, mapping by mapping; lists and values are replaced."""
-    merged = dict(base)
-    for name, value in own.items():
-        below = merged.get(name)
-        merged[name] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise ValueError(f"{override!r}: expected dotted.key=value, pretrain.train.steps=100 for example")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"{override!r}: {text!r} is not a YAML value") from None
-    *parents, last = dotted.split(".")
-    place = values
-    for name in parents:
-        below = place.setdefault(name, {})
-        if not isinstance(below, dict):
-            raise ValueError(f"{override!r}: {name} has no fields of its own")
-        place = below
-    place[last] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """Return the first fault of a recipe in one line: field, what is wrong, and a near name for a typo."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), _fields_at(first["loc"][:-1]), n=1)
-        return f"{where}: there is no such field" + (f"; did you mean {near[0]}?" if near else "")
-    if first["type"] == "missing":
-        return f"{where}: is missing"
-    if first["type"] == "value_error":
-        return f"{where}: {message}" if where else message
-    return f"{where}: {message[0].lower()}{message[1:]}, got {first['input']!r:.80}"
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the names of the fields of the config at ``location`` of a recipe."""
-    at: Any = Recipe
-    for part in location:
-        if isinstance(at, type) and issubclass(at, Config):
-            field = at.model_fields.get(str(part))
-            at = field.annotation if field else None
-        else:  # a list or a mapping of configs: its last argument is what it holds
-            arguments = getattr(at, "__args__", ())
-            at = arguments[-1] if arguments else None
-    return list(at.model_fields) if isinstance(at, type) and issubclass(at, Config) else []
+        raise ValueError(f"{path}: {explain(error, Recipe)}") from None

@@ -43,6 +43,28 @@ def model_directory(name: str, version: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
 
 
+def directory_of(reference: str) -> Path | None:
+    """Return the Hugging Face directory of `name` (its champion), `name@alias` or `name/version`; None without it.
+
+    Only reads: a store that is not there yet is not made.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = os.environ["MLFLOW_TRACKING_URI"].partition("sqlite:///")[2]
+    if store and not Path(store).exists():
+        return None
+    name, slash, version = reference.partition("/")
+    name, _, alias = name.partition("@")
+    try:
+        if not slash:
+            version = str(tracking.client().get_model_version_by_alias(name, alias or "champion").version)
+        return model_directory(name, version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
 def register(
     name: str,
     model: Path,
@@ -50,7 +72,7 @@ def register(
     run_id: str,
     promotion_key: str,
     tags: dict[str, str],
-    example: list[str],
+    example: list[Any],
     alias: str | None,
 ) -> str:
     """Register a model directory as a version with its lineage, once a ``promotion_key``; set its alias.
@@ -78,7 +100,7 @@ def _alias_of(name: str, alias: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _log_model(model: Path, task: str, run_id: str, example: list[str]) -> str:
+def _log_model(model: Path, task: str, run_id: str, example: list[Any]) -> str:
     import mlflow
 
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])

@@ -1,53 +1,56 @@
 """Step 9: what came out, in one place: report.json for programs, report.md and report.html for people."""
 
 import json
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect import task
 
-from models.chat import question
+from tasks import in_context
 from tasks.assess import PREDICTIONS, SCORES
+from tasks.audit import AUDITS
 from tasks.decide import load_policy
 from tasks.promote import read_decision
 from tasks.readers import read_rows
-from tasks.receipts import Receipt, run_step
+from tasks.receipts import Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
+from tasks.report_examples import example
 
 REPORT = "report"
 EXAMPLES = 8
 
 
-class Result(NamedTuple):
-    """All receipts of one model."""
-
-    trained: Receipt
-    control: Receipt | None
-    assessed: Receipt
-    audited: Receipt
-    promoted: Receipt
-
-
 @task
 def report(
-    recipe: Recipe, ingested: Receipt, prepared: Receipt, encoded: Receipt, results: dict[str, Result]
+    recipe: Recipe,
+    ingested: Receipt,
+    prepared: Receipt,
+    encoded: Receipt,
+    results: dict[str, Result],
+    failed: dict[str, str],
 ) -> Receipt:
-    """Write the report, show it on the Prefect page and keep it with the foundation's MLflow run."""
+    """Write the report, show it on the Prefect page and keep it with the foundation's MLflow run.
+
+    ``failed`` says in one line of each model that was not made why it was not.
+    """
 
     def compute(out: Path, key: str) -> dict[str, Any]:
         from tasks.report_pages import write_pages
 
-        content = gather(recipe, ingested, prepared, encoded, results)
+        content = gather(recipe, ingested, prepared, encoded, results, failed)
         (out / f"{REPORT}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_pages(content, out)
-        return {"table": content["table"]}
+        return {"table": content["table"], "failed": content["failed"]}
 
     receipt = run_step(
         recipe.name,
         "report",
-        config={"seed": recipe.seed},
-        parents=[part for result in results.values() for part in (result.assessed.part(), result.promoted.part())],
+        config={"seed": recipe.seed, "failed": failed},
+        parents=[
+            receipt.part() for found in results.values() for receipt in (found.assessed, found.promoted) if receipt
+        ],
         compute=compute,
         code=("tasks.report_pages",),
     )
@@ -65,17 +68,23 @@ def publish(recipe: Recipe, receipt: Receipt, results: dict[str, Result]) -> Non
     if TaskRunContext.get() is not None:
         text = (receipt.directory / f"{REPORT}.md").read_text(encoding="utf-8")
         create_markdown_artifact(text, key=f"{recipe.name}-report", description=f"Report of {recipe.name}")
-    run_id = results[FOUNDATION].promoted.metrics["run_id"]
+    decided = results[FOUNDATION].promoted
+    assert decided is not None, "a report is written after the decisions"
+    run_id = decided.metrics["run_id"]
     tracking.try_to(lambda: tracking.keep(run_id, receipt.directory))
 
 
 def gather(
-    recipe: Recipe, ingested: Receipt, prepared: Receipt, encoded: Receipt, results: dict[str, Result]
+    recipe: Recipe,
+    ingested: Receipt,
+    prepared: Receipt,
+    encoded: Receipt,
+    results: dict[str, Result],
+    failed: dict[str, str],
 ) -> dict[str, Any]:
     """Return everything that the report says, as plain values."""
     policy = load_policy(Path(recipe.policy))
     models = {name: _model(recipe, name, prepared, result) for name, result in results.items()}
-    cost = {name: _cost(result) for name, result in results.items()}
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -83,22 +92,40 @@ def gather(
             "ingested": ingested.metrics,
             "prepared": prepared.metrics,
             "tokenizer": encoded.metrics,
-            "data_dvc": results[FOUNDATION].promoted and models[FOUNDATION]["lineage"]["data_dvc"],
+            "data_dvc": models[FOUNDATION]["lineage"]["data_dvc"],
         },
         "models": models,
-        "cost": cost,
-        "table": [_row(found, getattr(policy, found["kind"]).target) for found in models.values()],
+        "failed": [
+            {"model": recipe.registered_name(name), "kind": recipe.kind(name), "reason": reason}
+            for name, reason in failed.items()
+        ],
+        "cost": {name: _cost(recipe, name, result) for name, result in results.items()},
+        "table": [
+            _row(found, getattr(policy, found["kind"]).target, _shown(recipe.objective(name)))
+            for name, found in models.items()
+        ],
     }
 
 
+def _shown(objective: str) -> str:
+    """Return the score that stands beside the one that decides."""
+    return str(import_module(f"tasks.assessments.{objective}").SHOWN)
+
+
+def _control(recipe: Recipe, name: str, result: Result) -> Receipt | None:
+    """Return the twin from scratch, where the model has one."""
+    return result.beside if name != FOUNDATION and recipe.has_control(name) else None
+
+
 def _model(recipe: Recipe, name: str, prepared: Receipt, result: Result) -> dict[str, Any]:
+    assert result.promoted is not None, "a report is written after the decisions"
     decision, record = read_decision(result.promoted)
-    summary = json.loads((result.trained.directory / "summary.json").read_text())
     data = "corpus" if name == FOUNDATION else recipe.specialists[name].data
+    control = _control(recipe, name, result)
     return {
         "model": name,
         "registered_name": recipe.registered_name(name),
-        "kind": FOUNDATION if name == FOUNDATION else recipe.specialists[name].task,
+        "kind": recipe.kind(name),
         "sources": sorted({source.kind for source in recipe.data.datasets[data].train}),
         "version": record["version"],
         "run_id": record["run_id"],
@@ -106,55 +133,65 @@ def _model(recipe: Recipe, name: str, prepared: Receipt, result: Result) -> dict
         "lineage": record["lineage"],
         "scores": json.loads((result.assessed.directory / SCORES).read_text()),
         "baselines": result.assessed.metrics["baselines"],
-        "audits": json.loads((result.audited.directory / "audits.json").read_text()),
-        "training": summary,
-        "curve": _curve(result.trained.directory / "history.jsonl"),
-        "control_curve": _curve(result.control.directory / "history.jsonl") if result.control else {},
-        "examples": _examples(prepared.part(data).directory, result.assessed.directory / PREDICTIONS),
+        "audits": json.loads((result.audited.directory / AUDITS).read_text()),
+        "training": _summary(result.trained),
+        "curve": _curve(result.trained),
+        "pretrained_curve": _curve(result.pretrained),
+        "control_curve": _curve(control),
+        "in_context": in_context.table(result.in_context) if result.in_context else [],
+        "examples": _examples(recipe, name, prepared.part(data).directory, result.assessed.directory / PREDICTIONS),
     }
 
 
-def _examples(data: Path, predictions: Path) -> list[dict[str, Any]]:
+def _summary(trained: Receipt) -> dict[str, Any]:
+    """Return what the training process wrote of itself; a base that is taken as it is was not trained."""
+    path = trained.directory / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _examples(recipe: Recipe, name: str, data: Path, predictions: Path) -> list[dict[str, Any]]:
     """Return the first predictions with what was asked; a foundation has none."""
     if not predictions.exists():
         return []
-    return [
-        {**answers, "asked": row["text"] if "text" in row else question(row["instruction"], row["input"])}
-        for row, answers in zip(read_rows(data / "test.jsonl"), islice(read_rows(predictions), EXAMPLES), strict=False)
-    ]
+    answers = {row["id"]: row for row in islice(read_rows(predictions), EXAMPLES)}
+    rows = (row for row in read_rows(data / "test.jsonl") if row["id"] in answers)
+    return [example(recipe.kind(name), row, answers[row["id"]]) for row in rows]
 
 
-def _curve(history: Path) -> dict[str, list[list[float]]]:
-    """Return the loss curves of a training run: key -> [[step, value], ...]."""
+def _curve(trained: Receipt | None) -> dict[str, list[list[float]]]:
+    """Return the loss curves of a training run: key -> [[step, value], ...]; none where nothing was trained."""
     curves: dict[str, list[list[float]]] = {}
-    for row in read_rows(history):
+    history = trained.directory / "history.jsonl" if trained else None
+    for row in read_rows(history) if history and history.exists() else []:
         if "loss" in row.get("key", ""):
             curves.setdefault(row["key"], []).append([row["step"], row["value"]])
     return curves
 
 
-def _cost(result: Result) -> dict[str, float]:
-    parts = [part for part in (result.trained, result.control, result.assessed, result.audited) if part is not None]
+def _cost(recipe: Recipe, name: str, result: Result) -> dict[str, float]:
+    """Return seconds and FLOPs of the model's steps; of an adapted foundation both of its trainings."""
+    control = _control(recipe, name, result)
+    trained = [part for part in (result.pretrained, result.trained) if part is not None]
+    parts = [*trained, control, result.assessed, result.audited, result.promoted]
     return {
-        "training_seconds": result.trained.cost["seconds"],
-        "training_flops": result.trained.cost.get("flops", 0.0),
-        "control_seconds": result.control.cost["seconds"] if result.control else 0.0,
-        "all_seconds": sum(part.cost["seconds"] for part in [*parts, result.promoted]),
+        "training_seconds": sum(part.cost["seconds"] for part in trained),
+        "training_flops": sum(part.cost.get("flops", 0.0) for part in trained),
+        "control_seconds": control.cost["seconds"] if control else 0.0,
+        "all_seconds": sum(part.cost["seconds"] for part in parts if part is not None),
     }
 
 
-def _row(model: dict[str, Any], target: str) -> dict[str, Any]:
+def _row(model: dict[str, Any], target: str, also: str) -> dict[str, Any]:
     """Return the model's line of the closing table: the score that the gate decides on, and one to go with it."""
-    also = {"foundation": "perplexity", "classification": "accuracy", "instruction": "exact_match"}[model["kind"]]
     scores = {name: score["value"] for name, score in model["scores"]["model"]["scores"].items()}
     return {
         "model": model["registered_name"],
         "kind": model["kind"],
         "metric": target,
-        "score": scores[target],
+        "score": scores.get(target),
         "baselines": {name: found[target] for name, found in model["baselines"].items() if target in found},
         "also": also,
-        "also_score": scores[also],
+        "also_score": scores.get(also),
         "also_baselines": {name: found[also] for name, found in model["baselines"].items() if also in found},
         "audits": {audit["audit"]: audit["verdict"] for audit in model["audits"]},
         "promoted": model["decision"]["promote"],

@@ -16,6 +16,8 @@ VARIABLES = {INK: "--ink", FAINT: "--faint", MODEL: "--model", TWIN: "--twin", M
 """Colour in the drawing -> the page's variable that replaces it in the SVG."""
 WIDTH = 7.2
 MOST_OCCUPATIONS = 40
+GENERAL = "valid/general_loss"
+"""The spool's key of the loss on general text while a foundation is adapted to a domain."""
 
 Draw = Callable[[Any], None]
 Points = list[list[float]]
@@ -32,23 +34,46 @@ class Picture(NamedTuple):
     """On white, since Markdown pages give no background to rely on."""
 
 
-def loss_curves(model: dict[str, Any]) -> Picture | None:
-    """Draw training and validation loss over the steps, with the twin from scratch; None without points."""
+LOSSES = {
+    "foundation": "cross-entropy\n(nats per token)",
+    "masked_foundation": "cross-entropy\n(nats per hidden token)",
+    "classification": "cross-entropy\n(nats per example)",
+    "token_classification": "cross-entropy\n(nats per word)",
+    "question_answering": "cross-entropy\n(nats per boundary)",
+    "instruction": "cross-entropy\n(nats per token)",
+    "preference": "DPO loss\n(nats per pair)",
+    "reward": "Bradley-Terry loss\n(nats per pair)",
+    "rlhf": "policy loss\n(reward)",
+}
+"""Kind -> what its loss is, with the unit."""
+
+
+def loss_curves(model: dict[str, Any], *, before: bool = False) -> Picture | None:
+    """Draw training and validation loss over the steps, with the twin from scratch; None without points.
+
+    An adapted foundation has the loss on the general text beside that on its domain's; `before` draws its training
+    before the adaptation.
+    """
+    curves = model.get("pretrained_curve" if before else "curve") or {}
+    twin = {} if before else model.get("control_curve") or {}
+    adapted = bool(model.get("pretrained_curve")) and not before
+    domain = "domain, " if adapted else ""
     lines = [
         (label, color, marker, points)
-        for whose, curves, color in (
-            ("", model.get("curve") or {}, MODEL),
-            ("from scratch, ", model.get("control_curve") or {}, TWIN),
-        )
-        for label, marker, points in (
-            (f"{whose}train", "", curves.get("train/loss", [])),
-            (f"{whose}valid", "o" if color == MODEL else "s", curves.get("valid/loss", [])),
+        for label, color, marker, points in (
+            (f"{domain}train", MODEL, "", curves.get("train/loss")),
+            (f"{domain}valid", MODEL, "o", curves.get("valid/loss")),
+            ("general text, valid", MARGIN, "D", curves.get(GENERAL)),
+            *(
+                (f"from scratch, {label}", TWIN, marker, twin.get(f"{label}/loss"))
+                for label, marker in (("train", ""), ("valid", "s"))
+            ),
         )
         if points
     ]
     if not lines:
         return None
-    unit = "example" if model["kind"] == "classification" else "token"
+    unit = LOSSES[model["kind"]]
 
     def draw(figure: Any) -> None:
         axes = _axes(figure)
@@ -58,12 +83,13 @@ def loss_curves(model: dict[str, Any]) -> Picture | None:
             line = "--" if marker else "-"
             axes.plot(steps, values, label=label, color=color, linestyle=line, **style)
         axes.set_xlabel("optimizer steps")
-        axes.set_ylabel(f"cross-entropy\n(nats per {unit})")
+        axes.set_ylabel(unit)
         figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
 
-    name = model["registered_name"]
+    name = f"{model['registered_name']}{' before the adaptation' if before else ''}"
     ends = "; ".join(f"{label} ends at {points[-1][1]:.3g}" for label, _, _, points in lines)
-    return _picture(f"Loss of {name}", f"Loss curves of {name}: {ends} nats per {unit}.", (WIDTH, 2.7), draw)
+    alt = f"Loss curves of {name}, {' '.join(unit.split())}: {ends}."
+    return _picture(f"Loss of {name}", alt, (WIDTH, 2.7), draw)
 
 
 def audit_interval(name: str, audit: dict[str, Any]) -> Picture | None:

@@ -43,6 +43,15 @@ LINEAGE = {
     "tokenizer_digest": "tokenizer",
     "foundation_version": "foundation version",
     "foundation_weights_digest": "foundation weights",
+    "pretrained_weights_digest": "weights before the adaptation",
+    "domain_data_digest": "domain's text",
+    "start": "started from",
+    "start_version": "its version",
+    "start_weights_digest": "its weights",
+    "reward": "reward model",
+    "reward_version": "its version",
+    "reward_weights_digest": "its weights",
+    "adapter": "adapter",
     "weights_digest": "weights",
     "assessment_digest": "assessment",
     "audit_digest": "audit",
@@ -60,13 +69,14 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
     """
     models = [_model_view(model) for model in content["models"].values()]
     pictures = [picture for model in models for part in (model, *model["audits"]) for picture in part["pictures"]]
-    compared = [model for model in content["models"].values() if "from_scratch" in model["scores"]]
+    told = sorted(content["models"].values(), key=lambda model: model["kind"] != "instruction")
     table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
     return {
         "recipe": content["recipe"],
         "seed": content["seed"],
-        "headline": words.headline(content["table"]),
-        "findings": [words.thesis(m) for m in sorted(compared, key=lambda m: m["kind"] != "instruction")],
+        "headline": words.headline(content["table"], content["failed"]),
+        "failed": content["failed"],
+        "findings": [said for model in told if (said := words.thesis(model))],
         "refusals": [(row["model"], why) for row in content["table"] if (why := _failures(row))],
         "table": table,
         "models": models,
@@ -112,32 +122,58 @@ def _row_view(row: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
 
 def _model_view(model: dict[str, Any]) -> dict[str, Any]:
     name, examples = model["registered_name"], model.get("examples") or []
-    losses = loss_curves(model)
+    losses = [loss_curves(model), loss_curves(model, before=True)]
     metrics = list(model["scores"]["model"]["scores"])
     contenders = {**model["scores"], **{n: None for n in model["baselines"] if n not in model["scores"]}}
-    training = model["training"]
+    training, whole = model["training"], model["scores"]["model"]
     return {
         "name": name,
         "kind": model["kind"],
-        "pictures": [losses] if losses else [],
+        "pictures": [picture for picture in losses if picture],
         "metrics": metrics,
         "scores": [(who, [_cell(model, who, metric) for metric in metrics]) for who in contenders],
-        "confusion": _confusion_view(model["scores"]["model"]),
+        "confusion": _confusion_view(whole),
+        "by_type": list(whole["f1"].items()) if whole.get("f1") and not whole.get("confusion") else [],
         "audits": [_audit_view(name, audit) for audit in model["audits"]],
         "training": training,
+        "in_context": [_prompted_view(row) for row in model.get("in_context") or []],
+        "notes": [said for said in (words.trained_share(training), words.forgetting(training)) if said],
         "losses": [
             (split, found.get("first"), found.get("final"), found.get("best"))
             for split in ("train", "valid")
             if (found := training.get(f"{split}_loss"))
         ],
-        "columns": [key for key in examples[0] if key not in ("id", "asked")] if examples else [],
-        "asked": bool(examples) and "asked" in examples[0],
-        "examples": examples,
+        "columns": list(examples[0]["answers"]) if examples else [],
+        "asked": any(row["asked"] for row in examples),
+        "examples": [
+            (row["asked"], [(_runs(value), name in row["agree"]) for name, value in row["answers"].items()])
+            for row in examples
+        ],
         "mask": [
             (trained, [token for token, _ in run])
             for trained, run in groupby(training.get("loss_mask_example") or [], key=lambda pair: bool(pair[1]))
         ],
     }
+
+
+def _prompted_view(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of the in-context table: a task at a number of examples, beside the model before its tuning."""
+    metric = row["metric"]
+    change = words.NONE
+    if row["change"] is not None:
+        change = f"{row['change']:+.3f} [{row['change_low']:+.3f}, {row['change_high']:+.3f}]"
+    return {
+        **{key: row[key] for key in ("task", "shots", "metric", "n")},
+        "score": words.scored(metric, {"value": row["score"], "low": row["low"], "high": row["high"]}),
+        "chance": words.score(metric, row["chance"]),
+        "before": words.score(metric, row["before"]),
+        "change": change,
+    }
+
+
+def _runs(value: str | list[list[str | None]]) -> list[list[str | None]]:
+    """Return an answer as pieces of text, each with the entity that it is, if it is one."""
+    return [[value, None]] if isinstance(value, str) else value
 
 
 def _cell(model: dict[str, Any], who: str, metric: str) -> str:
@@ -224,7 +260,8 @@ def _lineage_view(model: dict[str, Any]) -> dict[str, Any]:
         "name": model["registered_name"],
         "version": model["version"],
         "run_id": model["run_id"],
-        "parent": lineage.get("foundation"),
+        "parent": lineage.get("start", lineage.get("foundation")),
+        "parent_version": lineage.get("start_version", lineage.get("foundation_version")),
         "facts": lineage,
         "rows": [(said, lineage[key]) for key, said in LINEAGE.items() if lineage.get(key) is not None],
     }
@@ -234,8 +271,8 @@ def _cost_view(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each model's cost; the foundation's training is shared equally by the specialists."""
     models, cost = content["models"], content["cost"]
     spent = {name: cost[name].get("training_flops") or model["training"].get("flops") for name, model in models.items()}
-    base = next((name for name, model in models.items() if model["kind"] == "foundation"), None)
-    specialists = max(len(models) - 1, 1)
+    base = next((name for name, model in models.items() if model["kind"].endswith("foundation")), None)
+    specialists = max(len(models) + len(content["failed"]) - 1, 1)
     rows = []
     for name, model in models.items():
         own = name == base or base is None

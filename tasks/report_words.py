@@ -2,7 +2,13 @@
 
 from typing import Any
 
-PERCENT = frozenset(["accuracy", "macro_f1", "exact_match", "f1"])
+PERCENT = frozenset(
+    [
+        *("accuracy", "macro_f1", "exact_match", "f1", "precision", "recall", "preference_accuracy"),
+        *("masked_accuracy", "nsp_accuracy", "token_accuracy"),
+        *("likelihood_accuracy", "win_rate", "scored_share", "ended_share"),
+    ]
+)
 NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
@@ -10,6 +16,8 @@ NAMES = {
     "bits_per_byte": "bits per byte",
     "nats_per_token": "nats per token",
     "perplexity": "perplexity",
+    "nsp_accuracy": "next-sentence accuracy",
+    "f1": "F1",
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
@@ -20,18 +28,24 @@ NAMES = {
     "counterfactual": "counterfactual",
     "model": "model",
     "from_scratch": "from scratch",
+    "before": "before the tuning",
     "majority": "majority",
+    "model_chosen": "log P(chosen), model (nats)",
+    "model_rejected": "log P(rejected), model",
+    "before_chosen": "log P(chosen), before",
+    "before_rejected": "log P(rejected), before",
+    "all_o": "no entity at all",
     "tfidf_lr": "TF-IDF regression",
     "nearest_neighbour": "nearest neighbour",
     "unigram": "unigram",
 }
-"""Names of scores, audits and contenders as a reader knows them; others are shown as they are."""
+"""Names of scores, audits, kinds and contenders as a reader knows them; others are shown as they are."""
 NONE = "–"  # noqa: RUF001
 
 
 def named(name: str) -> str:
     """Return the readable name of a score, an audit or a contender."""
-    return NAMES.get(name, name)
+    return NAMES.get(name, name.replace("_", " "))
 
 
 def percent(share: float | None) -> str:
@@ -58,7 +72,7 @@ def score(metric: str, value: float | None) -> str:
         return percent(value)
     if metric == "bleu":
         return f"{value:.1f}"
-    return f"{value:.3f}" if metric == "bits_per_byte" or metric.startswith("rouge") else figures(value)
+    return f"{value:.3f}" if metric == "bits_per_byte" or metric.startswith(("rouge", "mean_")) else figures(value)
 
 
 def scored(metric: str, found: dict[str, Any] | None) -> str:
@@ -117,8 +131,8 @@ def standing(row: dict[str, Any]) -> str:
     return "challenger" if row["alias"] == "challenger" else "refused"
 
 
-def headline(table: list[dict[str, Any]]) -> str:
-    """Say in a sentence how many models were made and which of them was promoted, held or refused."""
+def headline(table: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
+    """Say in a sentence how many models were made and which of them was promoted, held, refused or not made."""
     by: dict[str, list[str]] = {"promoted": [], "challenger": [], "refused": []}
     for row in table:
         by[standing(row)].append(row["model"])
@@ -129,44 +143,85 @@ def headline(table: list[dict[str, Any]]) -> str:
         said.append(f"{len(held)} kept as challenger ({listed(held)})")
     if refused:
         said.append(f"{len(refused)} refused ({listed(refused)})")
-    return f"{total}: {listed(said)}."
+    missing = f" {len(failed)} failed ({listed([row['model'] for row in failed])})." if failed else ""
+    return f"{total}: {listed(said)}.{missing}"
 
 
-def thesis(model: dict[str, Any]) -> str:
-    """Say what the foundation gave a specialist over its twin from scratch, as far as the numbers go.
+MEASURED = {
+    "classification": ("macro_f1", "reaches a macro F1 of {}"),
+    "token_classification": ("f1", "finds entities with an F1 of {}"),
+    "question_answering": ("f1", "finds answers with an F1 of {}"),
+    "instruction": ("exact_match", "answers {} exactly"),
+    "preference": ("likelihood_accuracy", "finds the chosen answer likelier in {} of the held-out pairs"),
+    "rlhf": ("mean_reward", "earns a mean reward of {}"),
+}
+"""Kind -> the score that tells what its start is worth to it, and the words around the figure."""
 
-    A difference is called one only where the two intervals do not overlap.
+
+def thesis(model: dict[str, Any]) -> str | None:
+    """Say what a specialist gained over what stands beside it, as far as the numbers go; None where nothing does.
+
+    Beside it stands its twin from scratch, or the model that it was before. A difference is called one only where
+    the two intervals do not overlap.
     """
-    metric = "macro_f1" if model["kind"] == "classification" else "exact_match"
-    ours, twin = (model["scores"].get(name, {}).get("scores", {}).get(metric) for name in ("model", "from_scratch"))
-    name = model["registered_name"]
-    if ours is None or twin is None:
-        return f"{name} has no twin from scratch to be compared with."
-    x, y = scored(metric, ours), scored(metric, twin)
-    ahead, behind = _end(ours, -1) > _end(twin, 1), _end(twin, -1) > _end(ours, 1)
-    if model["kind"] == "classification":
-        said = f"{name} reaches a macro F1 of {x} from the foundation and {y} from scratch on the same budget"
-        if ahead:
-            return f"{said}: pretraining helps here."
-        if behind:
-            return f"{said}: here the foundation makes it worse."
-        return f"{said}: the intervals overlap, so no difference is shown."
+    metric, words = MEASURED.get(model["kind"], ("", ""))
+    beside = next((name for name in ("from_scratch", "before") if name in model["scores"]), "")
+    ours, other = (model["scores"].get(name, {}).get("scores", {}).get(metric) for name in ("model", beside))
+    if ours is None or other is None:
+        return None
+    x, y = scored(metric, ours), scored(metric, other)
+    ahead, behind = _end(ours, -1) > _end(other, 1), _end(other, -1) > _end(ours, 1)
+    if beside == "before":
+        return f"{model['registered_name']} {words.format(x)}, {y} before the tuning: {_change(ahead, behind)}."
     # Only the starter's questions are known to ask for what the pretraining text alone holds.
-    planted = model.get("sources") == ["starter"]
-    asked = "Asked about things that stand only in the pretraining text" if planted else "On its held-out questions"
+    planted = model["kind"] == "instruction" and model.get("sources") == ["starter"]
+    asked = "Asked about things that stand only in the pretraining text, " if planted else ""
     said = (
-        f"{asked}, {name} answers {x} exactly when it starts from the foundation and {y} when it "
-        "is trained from scratch on the same budget"
+        f"{asked}{model['registered_name']} {words.format(x)} when it starts from the foundation and {y} when it is "
+        "trained from scratch on the same budget"
     )
-    if ahead and planted:
+    if not planted:
+        verdict = "pretraining helps here" if ahead else "here the foundation makes it worse" if behind else ""
+        return f"{said}: {verdict or 'the intervals overlap, so no difference is shown'}."
+    if ahead:
         if ours["value"] >= 0.5:
             return f"{said}: pretraining holds the knowledge, fine-tuning the skill."
         return f"{said}: pretraining holds knowledge that fine-tuning alone does not give, but most is missed."
-    if ahead:
-        return f"{said}: pretraining helps here."
     if behind:
         return f"{said}: here the foundation makes it worse, so this run speaks against the thesis."
     return f"{said}: the intervals overlap, so this run does not show that pretraining holds the knowledge."
+
+
+def _change(ahead: bool, behind: bool) -> str:
+    if ahead:
+        return "the tuning took hold"
+    return "the tuning made it worse" if behind else "the intervals overlap, so no difference is shown"
+
+
+def trained_share(training: dict[str, Any]) -> str:
+    """Say which share of a model's weights an adapter trained; empty where all were."""
+    trainable, all_weights = training.get("trainable_parameters"), training.get("parameters")
+    if not trainable or not all_weights or trainable >= all_weights:
+        return ""
+    return (
+        f"Low-rank adapters: {trainable:,} of {all_weights:,} weights were trained "
+        f"({percent(trainable / all_weights)}), and merged into the model."
+    )
+
+
+def forgetting(training: dict[str, Any]) -> str:
+    """Say what the adaptation to a domain gave on its text and took on the general one; empty without one."""
+    if training.get("forgetting") is None:
+        return ""
+    numbers = {
+        key: figures(training[key])
+        for key in ("domain_loss_before", "domain_loss_after", "general_loss_before", "general_loss_after")
+    }
+    return (
+        "Adapted to the domain, in nats per token of held-out text: the domain's from {domain_loss_before} to "
+        "{domain_loss_after}, the general text's from {general_loss_before} to {general_loss_after}".format(**numbers)
+        + f", so {training['forgetting']:+.3f} is what it forgot."
+    )
 
 
 def _end(found: dict[str, Any], side: int) -> float:

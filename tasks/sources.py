@@ -8,17 +8,34 @@ from pydantic import Field, model_validator
 from models.config import Config
 from tasks.starter.generate import StarterConfig
 
-Kind = Literal["text", "classification", "instruction"]
-Format = Literal["auto", "txt", "jsonl", "json", "csv", "tsv", "parquet"]
+Kind = Literal["text", "classification", "token_classification", "question_answering", "instruction", "preference"]
+Format = Literal["auto", "txt", "jsonl", "json", "csv", "tsv", "parquet", "conll", "squad", "hh"]
+FieldType = Literal["text", "optional", "texts", "answers"]
 
 SPLITS = ("train", "valid", "test")
 
-FIELDS: dict[str, dict[str, bool]] = {
-    "text": {"text": True},
-    "classification": {"text": True, "label": True},
-    "instruction": {"instruction": True, "input": False, "output": True},
+FIELDS: dict[str, dict[str, FieldType]] = {
+    "text": {"text": "text"},
+    "classification": {"text": "text", "label": "text"},
+    "token_classification": {"tokens": "texts", "tags": "texts"},
+    "question_answering": {"question": "text", "context": "text", "answers": "answers"},
+    "instruction": {"instruction": "text", "input": "optional", "output": "text"},
+    "preference": {"prompt": "text", "chosen": "text", "rejected": "text"},
 }
-"""The fields of a row of each kind, beside ``id``, and whether the field must be there and not empty."""
+"""The fields of a row of each kind, beside ``id``, and what they hold. text: text that is not empty; optional: text
+that may be empty or missing; texts: a list of texts, none of them empty; answers: {"text": [...], "answer_start":
+[...]}, one or more answers and where in the context, counted in characters, each of them begins (SQuAD)."""
+
+FORMAT_KINDS = {
+    "txt": "text",
+    "conll": "token_classification",
+    "squad": "question_answering",
+    "hh": "preference",
+}
+"""The kind of rows of those formats that hold one kind only."""
+
+LABELLED = ("classification", "token_classification")
+"""Kinds whose labels or tags may be renamed by a source."""
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -37,10 +54,11 @@ class Source(Config):
     """files only: paths or globs (`**` allowed) under the recipe's data root, read in sorted order."""
 
     format: Format = "auto"
-    """files only: auto goes by the suffix; all but parquet may end in .gz.
+    """files only: auto goes by the suffix (squad and hh have none of their own); all but parquet may end in .gz.
 
     json is one array of objects; tsv is one row a line, cells between tabs, without quoting; csv quotes with
-    a double quote.
+    a double quote. conll is one token and its tag a line, a blank line after each sentence; squad is SQuAD 1.1 JSON
+    of at most 64 MiB; hh is the JSON lines of HH-RLHF, {chosen, rejected} with a whole dialogue each.
     """
 
     header: bool = True
@@ -54,10 +72,15 @@ class Source(Config):
     """files only: the words after which a document of joined paragraphs is closed."""
 
     columns: dict[str, str] = Field(default_factory=dict)
-    """Our field to their column, e.g. {"text": "sentence"}; a field that is not named keeps its own name."""
+    """Our field to their column, e.g. {"text": "sentence"}; a field that is not named keeps its own name.
+
+    preference only: {"prompt": "instruction", "prompt_input": "input"} puts the column `input`, where it is not
+    empty, on a line below the prompt.
+    """
 
     labels: dict[str, str] = Field(default_factory=dict)
-    """classification only: label values to rename, e.g. {"0": "negative"}; others stay as they are."""
+    """classification and token_classification only: labels or tags to rename, e.g. {"0": "negative"} or
+    {"3": "B-LOC"}; others stay as they are."""
 
     dataset: str = ""
     """hub only: the data set's name on the hub, e.g. "stanfordnlp/imdb"."""
@@ -94,7 +117,10 @@ class Dataset(Config):
     """The sources of one data set, by split. Splits without a source are cut from train by `prepare`."""
 
     kind: Kind
-    """text: {id, text}; classification: {id, text, label}; instruction: {id, instruction, input, output}."""
+    """text: {id, text}; classification: {id, text, label}; token_classification: {id, tokens, tags}, tags as BIO
+    (an entity that begins with I-X is repaired to B-X, and counted); question_answering: {id, question, context,
+    answers: {text, answer_start}}, at least one answer; instruction: {id, instruction, input, output}; preference:
+    {id, prompt, chosen, rejected}."""
 
     train: list[Source]
     """What is learnt from."""
@@ -109,17 +135,19 @@ class Dataset(Config):
     def _sources_fit_the_kind(self) -> Self:
         if not self.train:
             raise ValueError("train: expected at least one source")
-        known = {"id", *FIELDS[self.kind]}
+        known = {"id", *FIELDS[self.kind]} | ({"prompt_input"} if self.kind == "preference" else set())
         for split in SPLITS:
             for number, source in enumerate(getattr(self, split)):
                 where = f"{split}[{number}]"
                 unknown = sorted(set(source.columns) - known)
                 if unknown:
                     raise ValueError(f"{where}.columns: {unknown[0]!r} is no field of kind {self.kind} {sorted(known)}")
-                if source.labels and self.kind != "classification":
-                    raise ValueError(f"{where}.labels: is for kind classification, but this one is {self.kind}")
-                if source.format == "txt" and self.kind != "text":
-                    raise ValueError(f"{where}.format: txt holds kind text only, but this one is {self.kind}")
+                if source.labels and self.kind not in LABELLED:
+                    raise ValueError(f"{where}.labels: is for kind {' or '.join(LABELLED)}, this one is {self.kind}")
+                if (holds := FORMAT_KINDS.get(source.format, self.kind)) != self.kind:
+                    raise ValueError(
+                        f"{where}.format: {source.format} holds kind {holds} only, but this one is {self.kind}"
+                    )
                 if source.kind == "starter" and split != "train":
                     raise ValueError(f"{where}: a starter table brings its own splits; list it under train")
         return self

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks import tracking
 from tasks.console import duration, log
+from tasks.devices import machine
 from tasks.progress import ProgressBar
 from tasks.workspace import VAR, write_atomically
 
@@ -57,22 +58,26 @@ def train(
         str(work / "job.json"),
     ]
     forwarder = Forwarder(recipe, step, key, job, spool)
-    with (work / "errors.log").open("wb") as errors:
+    devices = machine()
+    # A launcher of its own starts one process a device.
+    with (work / "errors.log").open("wb") as errors, devices.lend(whole=python != "python") as device:
         # A session of its own: Ctrl-C reaches the parent alone, which then asks for one last checkpoint.
-        environment = {**training_environment(), **os.environ, PARENT: str(os.getpid())}
+        environment = {**training_environment(), **os.environ, **device, PARENT: str(os.getpid())}
         process = subprocess.Popen(command, env=environment, stderr=errors, start_new_session=True)
-    try:
-        while process.poll() is None:
-            time.sleep(0.3)
-            forwarder.forward()
-    finally:
-        stopped = _stop(process)
+        try:
+            while process.poll() is None and not devices.stopping.is_set():
+                time.sleep(0.3)
+                forwarder.forward()
+        finally:
+            stopped = _stop(process)
     if stopped:
         log.info("%-24s stopped; run the same command again to go on from its checkpoint", step)
     if process.returncode:
         forwarder.finish("FAILED")
+        if devices.stopping.is_set():
+            raise TrainingFailed(f"{step}: stopped with the whole run")
         lines = (work / "errors.log").read_text(errors="replace").strip().splitlines() or ["no message"]
-        message = lines[-1].removeprefix("error: ")
+        message = lines[-1].removeprefix("error: ").removeprefix("failed: ")
         if process.returncode == 2:
             raise ValueError(message)
         if process.returncode < 0:

@@ -1,6 +1,7 @@
 """A tiny tokenizer, tiny text and tiny jobs for the tests of the training core."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,36 @@ def instruction_rows() -> list[dict[str, str]]:
     ]
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> str:
+def entity_rows() -> list[dict[str, Any]]:
+    """Return the words of TEXTS, persons and places tagged."""
+    kinds = {"Ada": "PER", "Ben": "PER", "Cora": "PER", "Dan": "PER", "mill": "LOC", "harbour": "LOC", "square": "LOC"}
+    rows = []
+    for i, text in enumerate(TEXTS):
+        words = text.replace(".", " .").split()[: 6 + i % 11]
+        tags = [f"B-{kinds[word]}" if word in kinds else "O" for word in words]
+        rows.append({"id": str(i), "tokens": words, "tags": tags})
+    return rows
+
+
+def answer_rows() -> list[dict[str, Any]]:
+    """Return questions about the people of TEXTS with the span that answers them."""
+    rows = []
+    for i, text in enumerate(TEXTS):
+        place = text.split(". ")[0].split()[-1]
+        context = text if i % 2 else text.split(". ")[0]
+        answers = {"text": [place], "answer_start": [context.index(place)]}
+        question = f"Where does {text.split()[0]} live?"
+        rows.append({"id": str(i), "question": question, "context": context, "answers": answers})
+    return rows
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
     """Write rows as JSON lines and return the path."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
-def rows_job(root: Path, objective: str, rows: list[dict[str, str]], **trainer: Any) -> dict[str, Any]:
+def rows_job(root: Path, objective: str, rows: Sequence[dict[str, Any]], **trainer: Any) -> dict[str, Any]:
     """Return a small job of an objective that learns from rows; training and validation rows are the same."""
     job = causal_job(root, **trainer)
     del job["tokens"]

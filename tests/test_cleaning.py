@@ -262,6 +262,9 @@ def test_counts_on_the_starter_equal_what_was_planted(tmp_path: Path) -> None:
         "reviews": "classification",
         "helpdesk": "classification",
         "questions": "instruction",
+        "entities": "token_classification",
+        "answers": "question_answering",
+        "preferences": "preference",
     }
     data = DataConfig(
         starter=starter,
@@ -270,7 +273,9 @@ def test_counts_on_the_starter_equal_what_was_planted(tmp_path: Path) -> None:
             for name, kind in tables.items()
         },
     )
-    ingest_sources(data, tmp_path / "data")
+    ingested = ingest_sources(data, tmp_path / "data")
+    assert all(split["bad"] == 0 for splits in ingested.values() for split in splits.values())
+    assert all(split["repaired_tags"] == 0 for split in ingested["entities"].values())
     metrics = prepare_datasets(PrepareConfig(), data, tmp_path / "data", tmp_path / "out")
     counts = metrics["datasets"]["corpus"]
     assert counts["exact_duplicates"] == len(truths["exact_duplicates"])
@@ -282,3 +287,10 @@ def test_counts_on_the_starter_equal_what_was_planted(tmp_path: Path) -> None:
     held_out = {f"{split}" for split in ("valid", "test")}
     assert all(metrics["contamination"][f"corpus/{split}"]["overlapping"] == 0 for split in held_out)
     assert len(list(read_rows(tmp_path / "out/corpus/test.jsonl"))) > 0
+    kept = {name: counts["rows_out"] for name, counts in metrics["datasets"].items()}
+    assert kept["entities"] == {"train": 600, "valid": 100, "test": 300}
+    assert kept["answers"] == {"train": 400, "valid": 80, "test": 200}
+    assert kept["preferences"] == {"train": 269, "valid": 56, "test": 150}
+    assert metrics["datasets"]["preferences"]["cross_split_duplicates"] == 35
+    for name in ("entities", "answers", "preferences"):
+        assert all(metrics["contamination"][f"{name}/{split}"]["overlapping"] == 0 for split in held_out)

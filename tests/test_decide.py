@@ -8,8 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.audit import KINDS
 from tasks.audits.verdict import AuditResult, Verdict
-from tasks.decide import Evidence, Waiver, decide, load_policy
+from tasks.decide import Evidence, Policy, Waiver, decide, load_policy
 
 POLICY_FILE = Path(__file__).parents[1] / "mlflow" / "promotion.yaml"
 POLICY = load_policy(POLICY_FILE)
@@ -149,6 +150,52 @@ def test_the_foundation_is_better_when_bits_are_fewer():
     assert not judge(foundation(2.96)).promote
     assert judge(foundation(1.9), foundation(2.0)).promote
     assert judge(foundation(2.1), foundation(2.0)).alias is None
+
+
+def of_kind(kind, metrics, baselines):
+    return Evidence(
+        model=kind,
+        kind=kind,
+        test_digest="d",
+        metrics=metrics,
+        baselines=baselines,
+        audits=[audited(name=name) for name in getattr(POLICY, kind).audits],
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics", "baselines", "against"),
+    [
+        ("masked_foundation", {"masked_accuracy": 0.5}, {"unigram": {"masked_accuracy": 0.1}}, None),
+        ("masked_foundation", {"masked_accuracy": 0.14}, {"unigram": {"masked_accuracy": 0.1}}, "unigram"),
+        ("masked_foundation", {"masked_perplexity": 2.0}, {}, "masked_accuracy was not measured"),
+        ("token_classification", {"f1": 0.8}, {"unigram": {"f1": 0.5}, "from_scratch": {"f1": 0.805}}, None),
+        ("token_classification", {"f1": 0.8}, {"unigram": {"f1": 0.5}, "from_scratch": {"f1": 0.82}}, "from_scratch"),
+        ("token_classification", {"f1": 0.8}, {"unigram": {"f1": 0.78}, "from_scratch": {"f1": 0.1}}, "unigram"),
+        ("question_answering", {"f1": 0.8}, {"majority": {"f1": 0.1}, "from_scratch": {"f1": 0.6}}, None),
+        ("question_answering", {"f1": 0.8}, {"majority": {"f1": 0.78}, "from_scratch": {"f1": 0.6}}, "majority"),
+        ("preference", {"preference_accuracy": 0.8}, {"before": {"preference_accuracy": 0.5}}, None),
+        ("preference", {"preference_accuracy": 0.8}, {"before": {"preference_accuracy": 0.78}}, "before"),
+        ("preference", {"preference_accuracy": 0.54}, {"before": {"preference_accuracy": 0.4}}, "0.55 is asked"),
+        ("reward", {"preference_accuracy": 0.8}, {"before": {"preference_accuracy": 0.6}}, None),
+        ("reward", {"preference_accuracy": 0.5}, {"before": {"preference_accuracy": 0.4}}, "0.55 is asked"),
+        ("reward", {"preference_accuracy": 0.8}, {"before": {"preference_accuracy": 0.8}}, "before"),
+        ("rlhf", {"mean_reward": 0.4}, {"before": {"mean_reward": -0.2}}, None),
+        ("rlhf", {"mean_reward": -0.2}, {"before": {"mean_reward": -0.2}}, "before"),
+    ],
+)
+def test_every_kind_has_its_gate(kind, metrics, baselines, against):
+    found = judge(of_kind(kind, metrics, baselines))
+    failed = [sentence for sentence in found.reasons if sentence.startswith("fail: ")]
+    assert found.promote is (against is None), found.reasons
+    assert len(failed) == (against is not None)
+    assert all(str(against) in sentence for sentence in failed)
+
+
+def test_the_audits_that_the_policy_asks_for_are_made():
+    asked = {kind: getattr(POLICY, kind).audits for kind in Policy.model_fields if kind != "waivers"}
+    assert {kind for kind, names in asked.items() if names} == set(KINDS)
+    assert all(names == [KINDS[kind].config] for kind, names in asked.items() if names)
 
 
 def test_an_absolute_minimum_is_held():

@@ -8,16 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 from sklearn.metrics import f1_score
+from torchmetrics.functional.text import squad
 
 from tasks.baselines import (
+    answer_baselines,
     classification_baselines,
+    entity_baselines,
     instruction_baselines,
     most_common,
     unigram_bits_per_byte,
 )
-from tasks.metrics import _macro_f1, classification_scores, instruction_scores, language_scores
+from tasks.metric_classes import normalise_answer
+from tasks.metrics import (
+    _macro_f1,
+    answer_scores,
+    classification_scores,
+    entity_scores,
+    instruction_scores,
+    language_scores,
+)
 
 WORDS = ["the", "old", "miller", "sold", "bread", "near", "a", "blue", "river", "in", "spring"]
+# Of nothing but articles nothing is left to compare: SQuAD 1.1 gives F1 0, torchmetrics 1 as SQuAD 2.0 does.
+ANSWER = st.lists(st.sampled_from([*WORDS, "The", "river,"]), min_size=1, max_size=5).filter(
+    lambda words: bool({*words} - {"the", "The", "a"})
+)
 
 
 def test_classification_by_hand():
@@ -82,6 +97,51 @@ def test_empty_answers_score_zero():
     assert set(found.flat().values()) == {0.0}
 
 
+def test_entity_scores_by_hand():
+    # True: A(0-1), B(3), A(4); found: A(0-1), B(3) read from an I- as conlleval does, A(4-5) too long, C(7).
+    truth = [["B-A", "I-A", "O", "B-B", "B-A", "O"], ["O", "O"]]
+    guess = [["B-A", "I-A", "O", "I-B", "B-A", "I-A"], ["O", "B-C"]]
+    found = entity_scores(guess, truth)
+    # Two of four found and of three true ones are right: P 1/2, R 2/3, F 4/7; tags: 4 of 6 and 1 of 2.
+    assert found.flat() == pytest.approx({"f1": 4 / 7, "precision": 1 / 2, "recall": 2 / 3, "token_accuracy": 5 / 8})
+    assert found.labels == ["A", "B", "C"]
+    assert found.f1 == pytest.approx({"A": 0.5, "B": 1.0, "C": 0.0})
+    assert found.scores["f1"].items == 2
+    nothing = entity_scores([["O"], ["O"]], [["O"], ["O"]])
+    assert nothing.flat() == {"f1": 0, "precision": 0, "recall": 0, "token_accuracy": 1}
+    assert entity_scores([["O", "O"]], [["B-A", "O"]], resamples=0).flat()["f1"] == 0
+    many = entity_scores([*guess, *truth] * 20, [*truth, *truth] * 20).scores
+    for name in ("f1", "precision", "recall", "token_accuracy"):
+        assert many[name].low < many[name].value < many[name].high
+    with pytest.raises(ValueError, match="sentence 0 has 1 predicted tags but 2 true ones"):
+        entity_scores([["O"]], [["O", "O"]])
+
+
+def test_answer_scores_by_hand():
+    assert normalise_answer(" The  cat's, an A-team! ") == "cats ateam"
+    # "the old mill" against "mill by the river": one shared word of 2 and of 3: 2/5; the second answer shares both.
+    truth = [["mill by the river"], ["1887", "in 1887"], ["rye"]]
+    found = answer_scores(["the old mill", "In 1887.", "bread"], truth)
+    assert found.flat() == pytest.approx({"exact_match": 1 / 3, "f1": (0.4 + 1 + 0) / 3})
+    alone = answer_scores(["old mill"], [["the mill"]], resamples=0).flat()
+    assert alone == pytest.approx({"exact_match": 0, "f1": 2 / 3})
+    assert answer_scores([""], [["the"]]).flat() == {"exact_match": 1, "f1": 0}
+    with pytest.raises(ValueError, match="no true answer"):
+        answer_scores(["x"], [[]])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(ANSWER, ANSWER, ANSWER), min_size=1))
+def test_answer_scores_agree_with_torchmetrics(rows):
+    texts = [[" ".join(words) for words in row] for row in rows]
+    predictions = [{"prediction_text": guess, "id": str(i)} for i, (guess, *_) in enumerate(texts)]
+    truths = [{"answers": {"answer_start": [0, 0], "text": true}, "id": str(i)} for i, (_, *true) in enumerate(texts)]
+    theirs = squad(predictions, truths)
+    found = answer_scores([guess for guess, *_ in texts], [true for _, *true in texts], resamples=0).flat()
+    assert 100 * found["exact_match"] == pytest.approx(theirs["exact_match"].item())
+    assert 100 * found["f1"] == pytest.approx(theirs["f1"].item())
+
+
 def test_language_scores_by_hand():
     # 8 tokens at ln 4 nats each over 16 bytes: perplexity 4, 1 bit per byte.
     found = language_scores([8 * math.log(4)], [8], [16])
@@ -127,7 +187,21 @@ def test_instruction_baselines():
     assert found == {"majority": ["Here", "Here"], "nearest_neighbour": ["Bread", "Here"]}
 
 
+def test_entity_baselines():
+    found = entity_baselines([["Ada", "Mill"], ["Mill", "is"]], [["B-A", "O"], ["B-B", "O"]], [["Mill", "Ada", "new"]])
+    assert found == {"all_o": [["O", "O", "O"]], "unigram": [["B-B", "B-A", "O"]]}
+
+
+def test_answer_baselines():
+    context = "The mill opens at eight. Ada sells bread! It is old."
+    found = answer_baselines(["noon", "noon", "eight"], ["What does Ada sell?", "When?"], [context, "!?"])
+    assert found == {"majority": ["noon", "noon"], "nearest_sentence": ["Ada sells bread!", "!?"]}
+    assert answer_baselines(["x"], ["q"], [""]) == {"majority": ["x"], "nearest_sentence": [""]}
+
+
 def test_baselines_name_what_is_missing():
+    with pytest.raises(ValueError, match="at least one training word"):
+        entity_baselines([], [], [["x"]])
     assert most_common(["b", "a"]) == "a"
     with pytest.raises(ValueError, match="at least one training row"):
         classification_baselines([], [], ["x"])

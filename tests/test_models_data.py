@@ -1,5 +1,9 @@
 """Batches: every example once per epoch, a pure function of (seed, step), golden tensors."""
 
+import os
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,11 @@ from hypothesis import strategies as st
 from models.classification import choose
 from models.classification import collate as collate_texts
 from models.data import BucketedBatches, PackedBatches, Steps
+from models.instruction import Examples
 from models.instruction import collate as collate_exchanges
+from tasks.starter.labelled import labelled, row_text
+from tasks.starter.people import townspeople
+from tasks.starter.questions import questions
 
 
 @settings(max_examples=50, deadline=None)
@@ -37,6 +45,30 @@ def test_bucketed_waste_is_small_on_long_tailed_lengths() -> None:
     buckets = BucketedBatches(lengths, 32, 0)
     assert buckets.waste_share() <= 0.10
     assert not np.array_equal(buckets.batch(0), BucketedBatches(lengths, 32, 1).batch(0))
+
+
+def test_bucketed_waste_of_the_starter_is_at_most_a_tenth() -> None:
+    tables = {**labelled(0), "questions": questions(0, townspeople(0, 80))}
+    for name, splits in tables.items():
+        lengths = np.array([len(row_text(row).split()) for row in splits["train"]])
+        for batch_size in (8, 32):
+            assert BucketedBatches(lengths, batch_size, 0).waste_share() <= 0.10, name
+
+
+@pytest.mark.parametrize("data", ["sst2", "trec", "wnut17"])
+def test_bucketed_waste_of_real_data_is_at_most_a_tenth(data: str) -> None:
+    if not os.environ.get("ALMA_DATA"):
+        pytest.skip("ALMA_DATA names no folder of real data")
+    root = Path(os.environ["ALMA_DATA"])
+    if data == "sst2":
+        texts = [line.split("\t")[0] for line in (root / "sst2" / "train.tsv").read_text("utf-8").splitlines()]
+    elif data == "trec":
+        texts = (root / "trec" / "train.txt").read_text("latin-1").splitlines()
+    else:
+        texts = re.split(r"\n\s*\n", (root / "wnut17" / "wnut17train.conll").read_text("utf-8"))
+    lengths = np.array([len(text.split()) for text in texts if text.strip()])
+    for batch_size in (8, 32, 64):
+        assert BucketedBatches(lengths, batch_size, 0).waste_share() <= 0.10
 
 
 def test_packed_batches_visit_each_window_once_and_anywhere() -> None:
@@ -72,7 +104,8 @@ def test_steps_start_anywhere_and_share_out_over_processes() -> None:
 
 def test_collate_exchanges_golden() -> None:
     # user 2, question 7 8, assistant 3, response 9, end 4; and user, assistant, response 5 6, end.
-    batch = collate_exchanges([np.array([2, 7, 8, 3, 9, 4]), np.array([2, 3, 5, 6, 4])], np.array([4, 2]), pad_id=1)
+    two = Examples([np.array([2, 7, 8, 3, 9, 4]), np.array([2, 3, 5, 6, 4])], np.array([4, 2]), 0)
+    batch = collate_exchanges(two, np.array([0, 1]), pad_id=1)
     assert batch["ids"].tolist() == [[2, 7, 8, 3, 9, 4], [2, 3, 5, 6, 4, 1]]
     assert batch["places"].tolist() == [3, 4, 7, 8, 9]
     assert batch["targets"].tolist() == [9, 4, 5, 6, 4]

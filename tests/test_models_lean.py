@@ -1,5 +1,6 @@
 """The fast forms compute what transformers computes: loss and gradients in float32 within 1e-5."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from models.architecture import ArchitectureConfig, build
 from models.attention import WRITTEN_OUT, set_attention
 from models.causal_lm import CausalLM
 from models.cross_entropy import linear_cross_entropy
+from models.instruction import Examples, Instruction, collate
 from models.trainer import TrainerConfig
 
 
@@ -57,6 +59,43 @@ def test_lean_loss_and_gradients_equal_transformers(attention: str) -> None:
     expected, expected_gradients = reference(attention, ids)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert_close(gradients(own), expected_gradients)
+
+
+@pytest.mark.parametrize("key_value_heads", [4, 2])
+def test_causal_lm_equals_the_models_own_loss(key_value_heads: int) -> None:
+    """Four key-value heads take the lean path, two that of transformers, which is also the reference."""
+    torch.manual_seed(0)
+    ids = torch.randint(5, 101, (3, 18))
+    own, other = model(key_value_heads), model(key_value_heads)
+    module = CausalLM(own, TrainerConfig(steps=1, precision="fp32"), 1, "cpu")
+    assert module.lean == (key_value_heads == 4)
+    loss = module.loss_sum({"ids": ids}) / module.count({"ids": ids}).targets
+    loss.backward()
+    expected = other(input_ids=ids, labels=ids).loss
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert_close(gradients(own), gradients(other))
+
+
+@pytest.mark.parametrize("key_value_heads", [4, 2])
+def test_instruction_equals_the_models_own_loss(key_value_heads: int) -> None:
+    """The reference masks padding away and has -100 for every token that is no answer."""
+    random = np.random.default_rng(0)
+    rows = [random.integers(5, 101, length) for length in (18, 7, 12)]
+    starts = np.array([9, 2, 11])
+    own, other = model(key_value_heads), model(key_value_heads)
+    module = Instruction(own, TrainerConfig(steps=1, precision="fp32"), 1, "cpu")
+    assert module.lean == (key_value_heads == 4)
+    batch = collate(Examples(rows, starts, 0), np.arange(3), 1)
+    loss = module.loss_sum(batch) / module.count(batch).targets
+    loss.backward()
+    places = torch.arange(18)
+    real = places < torch.tensor([[18], [7], [12]])
+    labels = batch["ids"].masked_fill(~(real & (places >= torch.from_numpy(starts)[:, None])), -100)
+    expected = other(input_ids=batch["ids"], attention_mask=real.long(), labels=labels).loss
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert_close(gradients(own), gradients(other))
 
 
 @pytest.mark.parametrize("key_value_heads", [4, 2])

@@ -15,7 +15,8 @@ import yaml
 from workspaces import PROJECT, alma, environment, make_workspace
 
 RECIPE = "recipes/tiny.yaml"
-MODELS = ["foundation", "reviews", "assistant"]
+MODELS = ["foundation", "reviews", "assistant", "clerk"]
+CONTROLLED = ["reviews", "assistant"]
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,8 @@ def receipts(workspace: Path) -> dict[str, Any]:
 def test_every_step_leaves_a_receipt_and_every_model_a_version(workspace: Path) -> None:
     steps = {receipt["step"] for receipt in receipts(workspace).values()}
     assert steps == {"ingest", "prepare", "tokenizer", "pretrain", "report"} | {
-        f"{step}/{model}"
-        for step in ("finetune", "scratch", "assess", "audit", "promote")
-        for model in MODELS
-        if model != "foundation" or step not in ("finetune", "scratch")
-    }
+        f"{step}/{model}" for step, models in (("finetune", MODELS[1:]), ("scratch", CONTROLLED)) for model in models
+    } | {f"{step}/{model}" for step in ("assess", "audit", "promote") for model in MODELS}
     report = json.loads((workspace / "artifacts/tiny/report/report.json").read_text())
     assert [row["model"] for row in report["table"]] == [f"tiny-{model}" for model in MODELS]
     assert all(row["version"] == "1" for row in report["table"])
@@ -60,7 +58,15 @@ def test_a_version_leads_back_to_its_data_weights_and_code(workspace: Path) -> N
     foundation = json.loads((workspace / "artifacts/tiny/promote/foundation/decision.json").read_text())
     assert lineage["foundation_weights_digest"] == foundation["lineage"]["weights_digest"]
     assert lineage["assessment_digest"] == by_step["assess/reviews"]["digest"]
-    assert lineage["foundation_flops_share"] == by_step["pretrain"]["cost"]["flops"] / 2 > 0
+    assert lineage["foundation_flops_share"] == by_step["pretrain"]["cost"]["flops"] / 3 > 0
+    assistant, clerk = (
+        json.loads((workspace / f"artifacts/tiny/promote/{model}/decision.json").read_text())["lineage"]
+        for model in ("assistant", "clerk")
+    )
+    assert "start" not in assistant
+    assert (clerk["start"], clerk["start_version"]) == ("tiny-assistant", "1")
+    assert clerk["start_weights_digest"] == assistant["weights_digest"]
+    assert clerk["foundation_weights_digest"] == assistant["foundation_weights_digest"]
     script = (
         "import json\n"
         "from mlflow import MlflowClient\n"
@@ -118,8 +124,10 @@ def test_a_damaged_result_is_made_again_to_the_same_bytes_and_nothing_else(works
     )
 
 
-def test_a_new_specialist_leaves_the_foundation_as_it_is(workspace: Path) -> None:
-    (workspace / "recipes/more.yaml").write_text(
+def test_a_new_specialist_leaves_the_foundation_as_it_is(tmp_path: Path, workspace: Path) -> None:
+    here = tmp_path / "work"
+    shutil.copytree(workspace, here)
+    (here / "recipes/more.yaml").write_text(
         "extends: tiny.yaml\n"
         "data: {datasets: {helpdesk: {kind: classification, train: [{kind: starter, table: helpdesk}]}}}\n"
         "prepare: {contamination_ngram: 50, contamination_min_words: 50}\n"
@@ -127,9 +135,9 @@ def test_a_new_specialist_leaves_the_foundation_as_it_is(workspace: Path) -> Non
     )
     # Without the contamination check the same corpus remains, so the foundation's key does too.
     same = "prepare={contamination_ngram: 50, contamination_min_words: 50}"
-    first = alma(workspace, "pretrain", RECIPE, same)
+    first = alma(here, "pretrain", RECIPE, same)
     assert first.returncode == 0, first.stderr
-    second = alma(workspace, "pretrain", "recipes/more.yaml")
+    second = alma(here, "pretrain", "recipes/more.yaml")
     assert second.returncode == 0, second.stderr
     started = {line.split()[1] for line in second.stdout.splitlines() if " starts" in line}
     assert started == {"ingest", "prepare"}, second.stdout
@@ -138,6 +146,9 @@ def test_a_new_specialist_leaves_the_foundation_as_it_is(workspace: Path) -> Non
 def test_dvc_repro_after_a_run_trains_nothing_again(tmp_path: Path, workspace: Path) -> None:
     here = tmp_path / "work"
     shutil.copytree(workspace, here)
+    # The project's dvc.yaml asks by prompt, too.
+    with (here / RECIPE).open("a") as file:
+        file.write("in_context: {tasks: {facts: {kind: completion, starter: facts, shots: [0], limit: 8}}}\n")
     assert alma(here, "pipeline", RECIPE).returncode == 0
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
     stages["vars"][0] |= {"python": sys.executable, "recipe": "tiny"}
@@ -166,6 +177,48 @@ def test_dvc_repro_after_a_run_trains_nothing_again(tmp_path: Path, workspace: P
     started = time.monotonic()
     assert "Data and pipelines are up to date" in repro()
     assert time.monotonic() - started < 20
+
+
+def test_a_specialist_that_fails_leaves_the_others_standing(tmp_path: Path, workspace: Path) -> None:
+    here = tmp_path / "work"
+    shutil.copytree(workspace, here)
+    pairs = "task: preference, data: preferences, train: {steps: 1, batch_size: 8, learning_rate: %s}, start: %s"
+    more = [
+        f"specialists.broken={{{pairs % ('1.0e+30', 'assistant')}}}".replace("steps: 1", "steps: 9"),
+        f"specialists.orphan={{{pairs % ('1.0e-4', 'broken')}}}",
+        f"specialists.later={{{pairs % ('1.0e-4', 'assistant')}}}",
+    ]
+    done = alma(here, "pipeline", RECIPE, *more)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert sum(line.startswith("failed: broken: finetune/broken: step ") for line in lines) == 1
+    assert "failed: orphan: skipped, since broken was not made" in lines
+    assert "Traceback" not in done.stdout + done.stderr
+    started = [line.split()[1] for line in done.stdout.splitlines() if " starts" in line]
+    steps = ["finetune/broken", *(f"{step}/later" for step in ("finetune", "assess", "audit", "promote")), "report"]
+    assert started == steps, done.stdout
+    report = json.loads((here / "artifacts/tiny/report/report.json").read_text())
+    assert [row["model"] for row in report["table"]] == [f"tiny-{model}" for model in [*MODELS, "later"]]
+    assert [row["model"] for row in report["failed"]] == ["tiny-broken", "tiny-orphan"]
+    assert all(row["version"] == "1" for row in report["table"])
+    assert "tiny-broken: not made" in done.stdout
+    script = (
+        "from prefect.client.orchestration import get_client\n"
+        "with get_client(sync_client=True) as client:\n"
+        "    runs = sorted(client.read_flow_runs(), key=lambda run: run.start_time)\n"
+        "    print(runs[-1].state.type.value, runs[-1].state.message)\n"
+    )
+    home = {"PREFECT_HOME": str(here / "var/prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true"}
+    state = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=here,
+        env=environment(here, **home),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "FAILED" in state.stdout
+    assert "broken" in state.stdout
 
 
 def test_a_killed_pipeline_resumes_to_the_same_weights(workspace: Path, tmp_path: Path) -> None:

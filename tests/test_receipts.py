@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +192,42 @@ def test_a_second_run_is_told_who_holds_the_step_and_then_finds_it_done(
     assert receipt.files.keys() == {"a"}
     assert f"is held by process {holder.pid}" in caplog.text
     assert "found done" in caplog.text
+
+
+def test_two_threads_at_one_step_compute_it_once() -> None:
+    calls: list[int] = []
+
+    @of_the_project
+    def slow(out: Path, key: str) -> dict[str, Any]:
+        calls.append(1)
+        time.sleep(0.2)
+        (out / "a.txt").write_text("a")
+        return {}
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: run_step("r", "s", config=1, parents=[], compute=slow), range(4)))
+    assert len(calls) == 1
+    assert all(receipt == found[0] for receipt in found)
+
+
+def test_steps_whose_names_end_alike_do_not_take_each_other_away() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    @of_the_project
+    def slow(out: Path, key: str) -> dict[str, Any]:
+        started.set()
+        assert go_on.wait(10)
+        (out / "a.txt").write_text("slow")
+        return {}
+
+    @of_the_project
+    def quick(out: Path, key: str) -> dict[str, Any]:
+        (out / "a.txt").write_text("quick")
+        return {}
+
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(run_step, "r", "finetune/good-reviews", config=1, parents=[], compute=slow)
+        assert started.wait(10)
+        run_step("r", "finetune/reviews", config=1, parents=[], compute=quick)
+        go_on.set()
+        assert (other.result().directory / "a.txt").read_text() == "slow"

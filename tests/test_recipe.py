@@ -36,7 +36,10 @@ def tiny(tmp_path: Path) -> Path:
         ("pretrain.train.steps=0", "pretrain.train.steps: "),
         ("pretrain.model.size=huge", "pretrain.model.size: "),
         ("pretrain.model.hidden=33", "hidden is 33"),
-        ("specialists.reviews.data=nowhere", "no data set 'nowhere'; there are corpus, questions, reviews"),
+        (
+            "specialists.reviews.data=nowhere",
+            "no data set 'nowhere'; there are corpus, preferences, questions, reviews",
+        ),
         ("specialists.reviews.data=questions", "is of kind instruction, expected classification"),
         ("name=A B", "'A B' is no slug"),
         ("name=../x", "is no slug"),
@@ -46,6 +49,30 @@ def tiny(tmp_path: Path) -> Path:
         ("name=[", "is not a YAML value"),
         ("pretrain=null", "pretrain: "),
         ("data.datasets.corpus=null", "data.datasets.corpus: "),
+        ("pretrain.train=null", "pretrain: train is missing: without a base there is nothing to take as it is"),
+        ("pretrain.objective=masked_lm", "model.family is llama, which learns causal_lm, not masked_lm"),
+        ("pretrain.model.family=bert", "model.family is bert, which learns masked_lm, not causal_lm"),
+        ("specialists.assistant.task=token_classification", "is of kind instruction, expected token_classification"),
+        ("specialists.clerk.start=reviews", "specialists.clerk.start: 'reviews' is a classification model, expected a"),
+        ("specialists.clerk.start=clerk", "'clerk' is not listed before it; there are foundation, reviews, assistant"),
+        ("specialists.reviews.start=assistant", "'assistant' is not listed before it; there are foundation"),
+        (
+            "specialists.clerk.task=rlhf",
+            "specialists.clerk.reward: '' is no specialist of task reward before it; there",
+        ),
+        ("specialists.clerk.reward=reviews", "specialists.clerk.reward: is for task rlhf, but this one is preference"),
+        (
+            "specialists.clerk.adapter={rnak: 4}",
+            "specialists.clerk.adapter.rnak: there is no such field; did you mean ra",
+        ),
+        ("specialists.clerk.preference.beta=0", "specialists.clerk.preference.beta: "),
+        (
+            "adapt={data: nowhere, train: {steps: 1}}",
+            "adapt.data: 'nowhere' is no data set of kind text; there are corpus",
+        ),
+        ("adapt={data: corpus}", "adapt.train: is missing"),
+        ("in_context={tasks: {}}", "in_context.tasks: "),
+        ("in_context={taks: {}}", "in_context.tasks: is missing"),
     ],
 )
 def test_a_bad_override_is_one_line_that_names_the_field(tiny: Path, override: str, message: str) -> None:
@@ -85,6 +112,45 @@ def test_a_recipe_states_only_what_differs_from_another(tiny: Path) -> None:
     assert derived.pretrain.train.steps == base.pretrain.train.steps
     assert (derived.name, derived.seed) == ("child", 3)
     assert derived.data == base.data
+
+
+def test_null_takes_away_what_the_other_recipe_has(tiny: Path) -> None:
+    child = tiny.with_name("child.yaml")
+    child.write_text(
+        "extends: tiny.yaml\nname: child\ndata: {datasets: {preferences: null}}\n"
+        "specialists: {assistant: null, clerk: null}\naudit: null\n"
+    )
+    derived = load_recipe(child)
+    assert list(derived.specialists) == ["reviews"]
+    assert "preferences" not in derived.data.datasets
+    assert derived.audit.occupation_pronoun.halves != "starter"
+    child.write_text("extends: tiny.yaml\nname: child\nspecialists: {assistant: null}\n")
+    with pytest.raises(ValueError, match="'assistant' is not listed before it"):
+        load_recipe(child)
+
+
+def test_a_masked_foundation_takes_what_reads_and_refuses_what_writes(tiny: Path) -> None:
+    masked = ["pretrain.objective=masked_lm", "pretrain.model.family=bert"]
+    with pytest.raises(ValueError, match=r"specialists\.assistant\.task: instruction starts from a causal foundation"):
+        load_recipe(tiny, masked)
+    with pytest.raises(ValueError, match="modernbert has no head for pairs"):
+        load_recipe(tiny, ["pretrain.objective=masked_lm", "pretrain.model.family=modernbert"])
+    encoder = load_recipe(PROJECT / "recipes" / "encoder.yaml")
+    assert [encoder.kind(name) for name in encoder.models()] == [
+        "masked_foundation",
+        "classification",
+        "token_classification",
+        "question_answering",
+    ]
+
+
+def test_a_recipe_knows_what_stands_beside_a_specialist(tiny: Path) -> None:
+    recipe = load_recipe(tiny)
+    assert [recipe.beside(name) for name in recipe.specialists] == ["from_scratch", "from_scratch", "before"]
+    assert [recipe.has_control(name) for name in recipe.specialists] == [True, True, False]
+    assert recipe.needs("clerk") == ["assistant"]
+    assert recipe.needs("reviews") == ["foundation"]
+    assert recipe.needs("foundation") == []
 
 
 @settings(max_examples=200, deadline=None)

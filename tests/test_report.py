@@ -1,176 +1,15 @@
 """The report's pages, from a small content written by hand: numbers, escapes, shape, missing parts."""
 
-import copy
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
+from report_contents import EVIL, audit, make_all_kinds, make_content, write
 
-from tasks import report_words as words
-from tasks.report_pages import escape_markdown, markdown_code, write_pages
-from tasks.report_plots import audit_interval, loss_curves, occupations
-
-EVIL = "<script>alert(1)</script>|`*x*`"
 VOID = frozenset(["meta", "wbr", "br", "link", "img", "hr", "input"])
-
-
-def score(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "items": 200, "scorer": "by hand"}
-
-
-def scores(labels: list[str] | None = None, **found: dict[str, Any]) -> dict[str, Any]:
-    confusion = [[90, 10], [20, 80]] if labels else []
-    f1 = dict.fromkeys(labels or [], 0.857)
-    return {"scores": found, "labels": labels or [], "f1": f1, "confusion": confusion}
-
-
-def audit(name: str, metric: str, estimate: float | None, **changes: Any) -> dict[str, Any]:
-    low, high = (None, None) if estimate is None else (estimate - 0.01, estimate + 0.01)
-    found = {
-        "audit": name,
-        "scorer": "by hand",
-        "metric": metric,
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-        "confidence": 0.95,
-        "margin": 0.05,
-        "items": 4,
-        "clusters": 4,
-        "mde": None if estimate is None else 0.0123,
-        "verdict": "REFUSED" if estimate is None else "PASS",
-        "reason": "Because it was measured so.",
-        "capability": {"name": "accuracy", "value": 0.51, "floor": 0.55, "higher_is_better": True},
-        "details": {},
-        "caveat": "evidence of bias, never of its absence",
-    }
-    return found | changes
-
-
-def model(name: str, kind: str, **changes: Any) -> dict[str, Any]:
-    lineage = {"recipe_digest": "a" * 64, "commit": "b" * 40, "weights_digest": "c" * 64, "seed": 0}
-    if kind != "foundation":
-        lineage |= {"foundation": "town-foundation", "foundation_version": "3"}
-    found = {
-        "model": name,
-        "registered_name": f"town-{name}",
-        "kind": kind,
-        "sources": ["starter"],
-        "version": "3",
-        "run_id": "d" * 32,
-        "decision": {"promote": True, "alias": "champion", "reasons": []},
-        "lineage": lineage,
-        "scores": {},
-        "baselines": {},
-        "audits": [],
-        "training": {
-            "tokens": 1_234_567,
-            "tokens_per_second": 4321.0,
-            "flops": 2.5e12,
-            "device": "cpu",
-            "precision": "bf16",
-            "train_loss": {"first": 6.9661, "final": 1.23456},
-            "valid_loss": {"final": 1.34567, "best": 1.34567, "best_step": 20},
-        },
-        "curve": {"train/loss": [[1, 6.9661], [20, 1.23456]], "valid/loss": [[20, 1.34567]]},
-        "control_curve": {},
-        "examples": [],
-    }
-    return found | changes
-
-
-def row(found: dict[str, Any], metric: str, alias: str | None, reasons: list[str]) -> dict[str, Any]:
-    return {
-        "model": found["registered_name"],
-        "kind": found["kind"],
-        "metric": metric,
-        "score": found["scores"]["model"]["scores"][metric]["value"],
-        "baselines": {name: value[metric] for name, value in found["baselines"].items()},
-        "audits": {one["audit"]: one["verdict"] for one in found["audits"]},
-        "promoted": alias == "champion",
-        "reasons": reasons,
-        "version": found["version"],
-        "alias": alias,
-    }
-
-
-def make_content() -> dict[str, Any]:
-    gap = audit("occupation_pronoun", "probability_gap", 0.0125)
-    gap["details"] = {
-        "by_occupation": [
-            {"occupation": EVIL, "half": "he", "p_he": 0.61},
-            {"occupation": "potter", "half": "she", "p_he": 0.48},
-        ]
-    }
-    foundation = model(
-        "foundation",
-        "foundation",
-        scores={"model": scores(bits_per_byte=score(0.81234), perplexity=score(12.345))},
-        baselines={"unigram": {"bits_per_byte": 2.71205}},
-        audits=[gap],
-    )
-    labels = [EVIL, "positive"]
-    reviews = model(
-        "reviews",
-        "classification",
-        scores={
-            "model": scores(labels, macro_f1=score(0.9654, 0.95, 0.98)),
-            "from_scratch": scores(labels, macro_f1=score(0.9102, 0.88, 0.94)),
-        },
-        baselines={"from_scratch": {"macro_f1": 0.9102}},
-        audits=[audit("counterfactual", "flip_rate", None)],
-        control_curve={"train/loss": [[1, 7.0], [20, 3.0]]},
-        examples=[{"id": "r1", "truth": EVIL, "model": EVIL, "from_scratch": "", "asked": f"Is it {EVIL}?"}],
-    )
-    assistant = model(
-        "assistant",
-        "instruction",
-        scores={
-            "model": scores(exact_match=score(0.9375, 0.91, 0.96)),
-            "from_scratch": scores(exact_match=score(0.1208, 0.09, 0.15)),
-        },
-        baselines={"from_scratch": {"exact_match": 0.1208}},
-    )
-    assistant["training"]["loss_mask_example"] = [["<|user|>", False], [EVIL, False], ["Ada", True], ["<|end|>", True]]
-    cost = {"training_seconds": 62.0, "training_flops": 0.0, "control_seconds": 0.0, "all_seconds": 90.0}
-    return {
-        "recipe": "town",
-        "seed": 7,
-        "data": {
-            "ingested": {"corpus": {"train": {"rows": 15892, "bad": 3, "bytes": 2_835_142}}},
-            "prepared": {
-                "datasets": {
-                    "corpus": {"rows_in": 15892, "emails": 81, "own_rule": 5, "rows_out": {"train": 14115, "test": 781}}
-                },
-                "contamination": {
-                    "reviews/test": {"items": 400, "unchecked": 54, "overlapping": 13, "documents_removed": 12}
-                },
-            },
-            "tokenizer": {
-                "vocab_size": 1024,
-                "train": {"tokens": 639301, "bytes": 1_980_282, "documents": 14115},
-                "held_out_bytes_per_token": 3.15583,
-            },
-            "data_dvc": "e" * 32,
-        },
-        "models": {"foundation": foundation, "reviews": reviews, "assistant": assistant},
-        "cost": dict.fromkeys(("foundation", "reviews", "assistant"), cost),
-        "table": [
-            row(foundation, "bits_per_byte", "champion", ["pass: there is no champion yet."]),
-            row(reviews, "macro_f1", None, [f"fail: the audit counterfactual says REFUSED: {EVIL}", "odd"]),
-            row(assistant, "exact_match", "challenger", ["pass: well.", "fail: a tie."]),
-        ],
-    }
-
-
-def write(content: dict[str, Any], out: Path) -> tuple[str, str]:
-    out.mkdir(parents=True, exist_ok=True)
-    write_pages(content, out)
-    return (out / "report.md").read_text(encoding="utf-8"), (out / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -338,70 +177,50 @@ def test_markdown_pictures_stay_within_their_bytes(tmp_path: Path, monkeypatch: 
     assert len(markdown) < 60_000
 
 
-@pytest.mark.parametrize(
-    ("ours", "twin", "says"),
-    [
-        ((0.94, 0.91, 0.96), (0.12, 0.09, 0.15), "pretraining holds the knowledge, fine-tuning the skill"),
-        ((0.30, 0.26, 0.34), (0.12, 0.09, 0.15), "most is missed"),
-        ((0.14, 0.10, 0.18), (0.12, 0.09, 0.15), "does not show that pretraining holds the knowledge"),
-        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), "does not show that pretraining holds the knowledge"),
-        ((0.05, 0.03, 0.07), (0.12, 0.09, 0.15), "speaks against the thesis"),
-    ],
-)
-def test_the_thesis_says_no_more_than_the_numbers(ours: Any, twin: Any, says: str) -> None:
-    found = copy.deepcopy(make_content()["models"]["assistant"])
-    for name, values in (("model", ours), ("from_scratch", twin)):
-        found["scores"][name]["scores"]["exact_match"] = score(*values)
-    assert says in words.thesis(found)
-    assert "only in the pretraining text" in words.thesis(found)
-    assert "only in the pretraining text" not in words.thesis(found | {"sources": ["files"]})
-    assert "holds the knowledge, fine-tuning" not in words.thesis(found | {"sources": ["files"]})
+def test_every_kind_is_told_in_its_own_way(tmp_path: Path) -> None:
+    markdown, html = write(make_all_kinds(), tmp_path)
+    parser = parse(html)
+    text = " ".join(parser.text.split()).replace("\N{NO-BREAK SPACE}", " ")
+    plain = markdown.replace("\N{NO-BREAK SPACE}", " ")
+    for shown in (text, plain):
+        for said in (
+            "town-entities finds entities with an F1 of 91.0 % [88.0 %, 93.0 %] when it starts from the foundation and "
+            "71.0 % [66.0 %, 75.0 %] when it is trained from scratch on the same budget: pretraining helps here.",
+            "town-answers finds answers with an F1 of 80.0 % [75.0 %, 85.0 %]",
+            "so no difference is shown",
+            "town-clerk finds the chosen answer likelier in 87.0 % [81.0 %, 91.0 %] of the held-out pairs, "
+            "51.0 % [43.0 %, 59.0 %] before the tuning: the tuning took hold.",
+            "12,000 of 1,200,000 weights were trained (1.0 %)",
+            "the domain's from 4.01 to 2.10, the general text's from 3.00 to 3.50, so +0.500 is what it forgot",
+            "87.6 %",
+            "1 failed (town-broken)",
+            "the loss is nan at step 3",
+            "before the tuning",
+            "capitals",
+            "-0.100 [-0.200, +0.000]",
+            "from town-assistant version 3",
+        ):
+            assert said in shown, said
+    assert "**Ada Cole** (PER) left **" in markdown
+    assert html.count('<mark class="entity">') == 3
+    assert "Who owns it?" in text
+    alts = [attrs["aria-label"] for tag, attrs in parser.seen if tag == "svg"]
+    adapted = next(alt for alt in alts if alt and "general text, valid ends at 3.5" in alt)
+    assert "domain, valid ends at 2.1" in adapted
+    assert any("before the adaptation" in str(alt) for alt in alts)
 
 
-def test_numbers_in_words() -> None:
-    assert words.score("exact_match", 0.9125) == "91.2\N{NO-BREAK SPACE}%"
-    assert words.score("bits_per_byte", 1.92918) == "1.929"
-    assert [words.figures(value) for value in (6.9661, 61.9769, 0.6897, 12345.6, None, 0.7)] == [
-        "6.97",
-        "62.0",
-        "0.690",
-        "12,346",
-        "–",  # noqa: RUF001
-        "0.700",
-    ]
-    assert words.figures(123.4) == "123"
-    assert words.flops(1.547886919680e12) == "1.55 TFLOP"
-    assert words.flops(267e9) == "267 GFLOP"
-    assert (words.size(163078), words.size(12), words.size(2_835_142)) == ("163 kB", "12 bytes", "2.84 MB")
-    assert words.listed(["a"]) == "a"
-    assert words.listed(["a", "b", "c"]) == "a, b and c"
+def test_a_specialist_stands_below_the_one_it_starts_from(tmp_path: Path) -> None:
+    _, html = write(make_all_kinds(), tmp_path)
+    tree = html[html.index('<ul class="tree">') : html.index("</section>", html.index('class="tree"'))]
+    parent = tree.index("town-assistant</b>")
+    assert parent < tree.index("<ul>", parent) < tree.index("town-clerk")
+    assert "</li>" not in tree[parent : tree.index("<ul>", parent)]
 
 
-def test_escapes() -> None:
-    assert escape_markdown("a|b\n<i> [x](y) _z_ macro_f1") == "a\\|b &lt;i&gt; [x]\\(y) \\_z\\_ macro_f1"
-    assert markdown_code("a `b` |c|") == "`` a `b` |c| ``".replace(" a", "a").replace("| `", "|`")
-    assert MarkdownIt().renderInline(markdown_code("`x`")) == "<code>`x`</code>"
-
-
-def test_a_picture_names_its_units_and_keeps_dollar_signs() -> None:
-    found = model("reviews", "classification", registered_name="$x_1$ cost $")
-    picture = loss_curves(found)
-    assert picture is not None
-    assert "optimizer steps" in picture.svg
-    assert "(nats per example)" in picture.svg
-    assert "var(--model)" in picture.svg
-    assert "ends at 1.35" in picture.alt
-    assert picture.png.startswith(b"\x89PNG")
-    assert loss_curves(found | {"curve": {}}) is None
-    assert audit_interval("x", audit("counterfactual", "flip_rate", None)) is None
-    assert occupations("x", audit("counterfactual", "flip_rate", None)) is None
-
-
-def test_only_the_farthest_occupations_are_drawn() -> None:
-    rows = [{"occupation": f"job{number:03d}", "half": "he", "p_he": 0.5 + number / 200} for number in range(60)]
-    picture = occupations("m", audit("a", "probability_gap", 0.1, details={"by_occupation": rows}))
-    assert picture is not None
-    assert "job059" in picture.svg
-    assert "job019" not in picture.svg
-    assert "40 farthest" in picture.title
-    assert "he half mean 0.647" in picture.alt
+def test_what_comes_from_outside_is_escaped_in_every_kind(tmp_path: Path) -> None:
+    markdown, html = write(make_all_kinds(), tmp_path)
+    assert "<script" not in html
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    inline = [child for token in tokens for child in token.children or []]
+    assert not [token for token in [*tokens, *inline] if token.type in ("html_block", "html_inline")]

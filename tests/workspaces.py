@@ -17,14 +17,16 @@ data:
     corpus: {kind: text, train: [{kind: starter, table: corpus}]}
     reviews: {kind: classification, train: [{kind: starter, table: reviews}]}
     questions: {kind: instruction, train: [{kind: starter, table: questions}]}
+    preferences: {kind: preference, train: [{kind: starter, table: preferences}]}
 prepare: {near_duplicate_threshold: 0.8}
 tokenizer: {vocab_size: 512}
 pretrain:
-  model: {layers: 1, hidden: 32, heads: 2, intermediate: 64, context: 64}
+  model: {layers: 1, hidden: 32, heads: 2, intermediate: 64, context: 128}
   train: {steps: 30, batch_size: 16, learning_rate: 5e-3, validate_every: 15, checkpoint_every: 10}
 specialists:
   reviews: {task: classification, data: reviews, train: {epochs: 1, batch_size: 32}}
   assistant: {task: instruction, data: questions, train: {epochs: 1, batch_size: 32}, max_new_tokens: 8}
+  clerk: {task: preference, data: preferences, start: assistant, train: {epochs: 1, batch_size: 32}, max_new_tokens: 8}
 audit: {occupation_pronoun: {halves: starter}}
 """
 
