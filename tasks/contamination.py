@@ -1,4 +1,4 @@
-"""Held-out items that stand verbatim in the pretraining text: overlap of word n-grams.
+"""Held-out items that stand verbatim in a text that is pretrained on: overlap of word n-grams.
 
 An item overlaps with a document if both share one whole run of `ngram` words (13 as for GPT-3, Brown et al.
 2020, appendix C), lower-cased and without punctuation. Items shorter than that, but of at least `min_words`
@@ -75,13 +75,14 @@ class HeldOutIndex:
         return [Overlap(*self._items[number], found[number]) for number in sorted(found)]
 
 
-def remove_contamination(index: HeldOutIndex, datasets: dict[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Remove the corpus' documents that overlap with held-out items, for which the index is new; return the report.
+def remove_contamination(index: HeldOutIndex, datasets: dict[str, Rows], texts: set[str]) -> dict[str, dict[str, Any]]:
+    """Remove the documents of `texts` that overlap with held-out items, for which the index is new; return the report.
 
-    Specialists' valid and test rows are kept out of all of the corpus, so that a leak is found in whatever
-    split it fell; the corpus' own valid and test out of its train, since a quotation that two novels share
-    would make bits per byte look better than they are. The report maps "<data set>/<split>" to items,
-    unchecked (too short), overlapping items, documents removed and their list.
+    `texts` are the data sets that are pretrained on: the corpus and the text of a domain. Specialists' valid and
+    test rows are kept out of all of a text, so that a leak is found in whatever split it fell; the texts' own valid
+    and test out of every text's train, since a quotation that two novels share would make bits per byte look
+    better than they are. The report maps "<data set>/<split>" to items, unchecked (too short), overlapping items,
+    documents removed and their list.
     """
     report: dict[str, dict[str, Any]] = {}
     for name, rows in sorted(datasets.items()):
@@ -89,22 +90,23 @@ def remove_contamination(index: HeldOutIndex, datasets: dict[str, Rows]) -> dict
             for row in rows[split]:
                 index.add(f"{name}/{split}", row)
             report[f"{name}/{split}"] = {"items": len(rows[split]), "removed": []}
-    for part, documents in datasets["corpus"].items():
-        kept = []
-        for row in documents:
-            overlaps = index.find(row["text"])
-            if part != "train":  # held-out documents of the corpus overlap with themselves
-                overlaps = [overlap for overlap in overlaps if not overlap.held_out.startswith("corpus/")]
-            for overlap in overlaps:
-                pair = {"document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
-                report[overlap.held_out]["removed"].append(pair)
-            if not overlaps:
-                kept.append(row)
-        datasets["corpus"][part] = kept
+    for name in sorted(texts):
+        for part, documents in datasets[name].items():
+            kept = []
+            for row in documents:
+                overlaps = index.find(row["text"])
+                if part != "train":  # no weights learn from it; and it overlaps with itself
+                    overlaps = [overlap for overlap in overlaps if overlap.held_out.rpartition("/")[0] not in texts]
+                for overlap in overlaps:
+                    pair = {"dataset": name, "document": row["id"], "item": overlap.item, "ngram": overlap.ngram}
+                    report[overlap.held_out]["removed"].append(pair)
+                if not overlaps:
+                    kept.append(row)
+            datasets[name][part] = kept
     for held_out, entry in report.items():
         removed = entry.pop("removed")
         entry["unchecked"] = index.unchecked.get(held_out, 0)
         entry["overlapping"] = len({pair["item"] for pair in removed})
-        entry["documents_removed"] = len({pair["document"] for pair in removed})
+        entry["documents_removed"] = len({(pair["dataset"], pair["document"]) for pair in removed})
         entry["removed"] = removed
     return report

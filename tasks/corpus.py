@@ -209,7 +209,7 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
 def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out: Path) -> dict[str, Any]:
     """Clean and split every ingested data set of `source` into `out/<data set>/{train,valid,test}.jsonl`.
 
-    Also writes `out/contamination.json`: every pretraining document removed for a held-out item, by ids.
+    Also writes `out/contamination.json`: every document to pretrain on removed for a held-out item, by ids.
     Returns {"datasets": {name: counts}, "contamination": {"<data set>/<split>": counts}}. The corpus' files
     depend on other data sets only through documents that overlap with their held-out items. Raises ValueError
     as `prepare_dataset`.
@@ -218,12 +218,16 @@ def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out:
     counts: dict[str, dict[str, Any]] = {}
     for name, dataset in data.datasets.items():
         datasets[name], counts[name] = prepare_dataset(config, name, dataset.kind, load_splits(source, name))
-    before = sum(map(len, datasets["corpus"].values()))
+    texts = {name for name, dataset in data.datasets.items() if dataset.kind == "text"}
+    before = {name: sum(map(len, datasets[name].values())) for name in texts}
     index = HeldOutIndex(config.contamination_ngram, config.contamination_min_words)
-    report = remove_contamination(index, datasets)
-    counts["corpus"]["contaminated"] = before - sum(map(len, datasets["corpus"].values()))
-    if not datasets["corpus"]["train"]:
-        raise ValueError("corpus: every training document overlaps with a held-out item")
+    report = remove_contamination(index, datasets, texts)
+    for name in sorted(texts):
+        counts[name]["contaminated"] = before[name] - sum(map(len, datasets[name].values()))
+        for split, rows_left in datasets[name].items():
+            if not rows_left:
+                why = f"{counts[name]['contaminated']} documents overlapped with a held-out item"
+                raise ValueError(f"{name}: no document of {split} is left; {why}")
     for name, rows in datasets.items():
         for split in SPLITS:
             write_rows(out / name / f"{split}.jsonl", rows[split])

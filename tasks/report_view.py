@@ -17,6 +17,8 @@ PREPARED = {
     "phones": "phone numbers replaced",
     "cut_documents": "documents cut into pieces",
     "dropped_empty": "dropped: empty",
+    "dropped_span_lost": "dropped: answer lost in cleaning",
+    "dropped_equal_pair": "dropped: chosen equals rejected",
     "dropped_too_short": "dropped: too short",
     "dropped_word_length": "dropped: odd word lengths",
     "dropped_few_letters": "dropped: too few letters",

@@ -96,10 +96,14 @@ def test_ctrl_c_ends_it(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys
     with os.fdopen(read) as stdin, os.fdopen(write, "w"):
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as where Python starts
         timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
-        assert main([str(directory)]) == 0
-        timer.cancel()
+        try:
+            assert main([str(directory)]) == 0
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == ""
 
 

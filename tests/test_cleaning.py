@@ -250,8 +250,39 @@ def test_corpus_bytes_do_not_depend_on_a_specialist_without_overlap(tmp_path: Pa
     }
     report = json.loads((tmp_path / "leaky/contamination.json").read_text())
     assert report["leaky/test"]["removed"] == [
-        {"document": "3", "item": "t0", "ngram": " ".join(list_words(sentence(3, 15))[:13])}
+        {"dataset": "corpus", "document": "3", "item": "t0", "ngram": " ".join(list_words(sentence(3, 15))[:13])}
     ]
+
+
+def test_the_text_of_a_domain_is_kept_clear_of_held_out_items_too(tmp_path: Path) -> None:
+    source = Source(kind="files", paths=["unused.jsonl"])
+    kinds = {"corpus": "text", "mail": "text", "task": "classification"}
+    rows = {
+        ("corpus", "train"): [{"id": "c1", "text": sentence(1, 15)}, {"id": "c2", "text": sentence(2, 15)}],
+        ("mail", "train"): [{"id": f"m{n}", "text": sentence(n, 15)} for n in (2, 3, 4, 5)],
+        ("task", "train"): [{"id": "a", "text": sentence(20, 15), "label": "x"}],
+    }
+    for number, split in ((4, "valid"), (5, "test")):
+        rows["corpus", split] = rows["mail", split] = [{"id": f"h{number}", "text": sentence(number + 20, 15)}]
+        rows["task", split] = [{"id": f"t{number}", "text": f"Said: {sentence(number, 15)}", "label": "x"}]
+    rows["task", "train"].append({"id": "b", "text": sentence(21, 15), "label": "y"})
+    rows["mail", "train"].append({"id": "own", "text": f"{sentence(40, 15)} {sentence(24, 15)}"})
+    for (name, split), found in rows.items():
+        write_rows(tmp_path / f"in/{name}/{split}.jsonl", found)
+    data = DataConfig(datasets={name: Dataset(kind=kind, train=[source]) for name, kind in kinds.items()})
+    metrics = prepare_datasets(PrepareConfig(), data, tmp_path / "in", tmp_path / "out")
+    left = {
+        name: [[row["id"] for row in read_rows(tmp_path / f"out/{name}/{split}.jsonl")] for split in rows_of]
+        for name, rows_of in (("corpus", ("train", "valid", "test")), ("mail", ("train", "valid", "test")))
+    }
+    # The same valid and test stand in both texts, and remain.
+    assert left == {"corpus": [["c1", "c2"], ["h4"], ["h5"]], "mail": [["m2", "m3"], ["h4"], ["h5"]]}
+    assert metrics["datasets"]["mail"]["contaminated"] == 3
+    assert metrics["contamination"]["task/test"]["documents_removed"] == 1
+
+    write_rows(tmp_path / "in/task/test.jsonl", [{"id": "t", "text": sentence(24, 15), "label": "x"}])
+    with pytest.raises(ValueError, match=r"corpus: no document of valid is left; 1 documents overlapped"):
+        prepare_datasets(PrepareConfig(), data, tmp_path / "in", tmp_path / "out")
 
 
 def test_counts_on_the_starter_equal_what_was_planted(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """A workspace of its own for a test, and the command line run in it as a user would."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+RECIPE = "recipes/tiny.yaml"
 
 TINY = """
 name: tiny
@@ -58,3 +61,9 @@ def alma(workspace: Path, *arguments: str, timeout: float = 280, **more: str) ->
         timeout=timeout,
         check=False,
     )
+
+
+def receipts(workspace: Path) -> dict[str, Any]:
+    """Return the receipts of the recipe tiny by the directory of their step."""
+    paths = sorted((workspace / "artifacts" / "tiny").rglob("receipt.json"))
+    return {path.parent.relative_to(workspace).as_posix(): json.loads(path.read_text()) for path in paths}

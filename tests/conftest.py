@@ -1,0 +1,37 @@
+"""Two test processes share two cores, and one run of the pipeline."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from workspaces import RECIPE, alma, make_workspace
+
+# Before torch is imported: threads of two processes that wait for each other cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests first that make the run which others take up, so that nobody waits for it."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
+@pytest.fixture(scope="session")
+def _ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline's result on the recipe tiny, made by the process that asks first."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ran"
+    with FileLock(f"{directory}.lock"):
+        if not (directory / "first.txt").exists():
+            make_workspace(directory)
+            done = alma(directory, "pipeline", RECIPE)
+            assert done.returncode == 0, done.stdout + done.stderr
+            (directory / "first.txt").write_text(done.stdout)
+    return directory
+
+
+@pytest.fixture
+def workspace(_ran: Path, tmp_path: Path) -> Path:
+    """A copy of a workspace in which the pipeline has run once."""
+    return Path(shutil.copytree(_ran, tmp_path / "ran"))
