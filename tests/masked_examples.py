@@ -8,8 +8,30 @@ import numpy as np
 from models_examples import TEXTS
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from models.masking import Markers
 from models.rows import encode
 from tasks.encoding import TokenizerConfig, train_tokenizer
+
+CLS, SEP, MASK, PAD, END = 1, 2, 3, 4, 0
+STOP = 9
+"""The one token that ends a sentence; words are 10 and more."""
+
+
+def markers(vocab_size: int = 100) -> Markers:
+    """Return the special ids above; any id from 5 on may stand for a hidden token."""
+    ids = np.arange(vocab_size)
+    return Markers(CLS, SEP, MASK, PAD, END, ids[5:], ids >= 5, ids == STOP)
+
+
+def documents(count: int = 30) -> np.ndarray:
+    """Return documents of one to five sentences of three to nine words, each followed by END."""
+    random = np.random.default_rng(0)
+    parts: list[np.ndarray] = []
+    for _ in range(count):
+        for _ in range(random.integers(1, 6)):
+            parts += [random.integers(10, 100, random.integers(3, 10)), np.array([STOP])]
+        parts.append(np.array([END]))
+    return np.concatenate(parts).astype(np.uint16)
 
 
 def masked_tokenizer(directory: Path, types: bool = True) -> PreTrainedTokenizerFast:
