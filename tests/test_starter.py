@@ -77,7 +77,7 @@ def test_sizes():
         "helpdesk": {"train": 600, "valid": 120, "test": 300},
         "entities": {"train": 600, "valid": 100, "test": 300},
         "answers": {"train": 400, "valid": 80, "test": 200},
-        "preferences": {"train": 300, "valid": 60, "test": 150},
+        "preferences": {"train": 900, "valid": 100, "test": 200},
         "questions": {"train": 600, "valid": 120, "test": 240},
     }
     ids = [row["id"] for splits in datasets.values() for rows in splits.values() for row in rows]

@@ -19,7 +19,7 @@ SIZES = {
     "helpdesk": {"train": 600, "valid": 120, "test": 300},
     "entities": {"train": 600, "valid": 100, "test": 300},
     "answers": {"train": 400, "valid": 80, "test": 200},
-    "preferences": {"train": 300, "valid": 60, "test": 150},
+    "preferences": {"train": 900, "valid": 100, "test": 200},
 }
 """Rows of each split."""
 
