@@ -321,7 +321,7 @@ def test_counts_on_the_starter_equal_what_was_planted(tmp_path: Path) -> None:
     kept = {name: counts["rows_out"] for name, counts in metrics["datasets"].items()}
     assert kept["entities"] == {"train": 600, "valid": 100, "test": 300}
     assert kept["answers"] == {"train": 400, "valid": 80, "test": 200}
-    assert kept["preferences"] == {"train": 269, "valid": 56, "test": 150}
-    assert metrics["datasets"]["preferences"]["cross_split_duplicates"] == 35
+    assert kept["preferences"] == {"train": 763, "valid": 89, "test": 200}
+    assert metrics["datasets"]["preferences"]["cross_split_duplicates"] == 148
     for name in ("entities", "answers", "preferences"):
         assert all(metrics["contamination"][f"{name}/{split}"]["overlapping"] == 0 for split in held_out)

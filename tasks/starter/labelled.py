@@ -15,7 +15,7 @@ Row = dict[str, Any]
 Splits = dict[str, list[Row]]
 
 SIZES = {
-    "reviews": {"train": 1600, "valid": 160, "test": 400},
+    "reviews": {"train": 2000, "valid": 160, "test": 400},
     "helpdesk": {"train": 600, "valid": 120, "test": 300},
     "entities": {"train": 600, "valid": 100, "test": 300},
     "answers": {"train": 400, "valid": 80, "test": 200},
