@@ -12,7 +12,7 @@ from tasks.metrics import Scores
 from tasks.readers import read_rows, write_rows
 from tasks.receipts import Part, Receipt, run_step
 from tasks.recipe import FOUNDATION, Recipe
-from tasks.workspace import file_digest
+from tasks.workspace import file_digest, text_digest
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions.jsonl"
@@ -65,7 +65,7 @@ def assess(
             baselines = {name: found.flat() for name, found in scores.items() if name != "model"}
         whole = {name: found.model_dump(mode="json") for name, found in scores.items()}
         (out / SCORES).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return {"scores": scores["model"].flat(), "baselines": baselines, "test_digest": _test_digest(held_out)}
+        return {"scores": scores["model"].flat(), "baselines": baselines, "test_digest": _test_digest(held_out, reward)}
 
     return run_step(
         recipe.name,
@@ -77,23 +77,31 @@ def assess(
     )
 
 
-def assess_again(recipe: Recipe, model: str, directory: Path, held_out: Part) -> dict[str, float]:
-    """Score a registered model directory, with its own tokenizer, on another test split than it was assessed on.
+def assess_again(recipe: Recipe, model: str, contenders: dict[str, Path], held_out: Part) -> dict[str, float]:
+    """Score a registered model, with its own tokenizer, on another test split than it was assessed on.
 
     Args:
+        contenders: the directories of the ``model``, and, for one tuned on pairs of answers, of the version
+            ``before`` and of the model whose ``reward`` counts.
         held_out: the prepared data set whose ``test.jsonl`` is asked.
     """
     objective = recipe.objective(model)
     kind = import_module(f"tasks.assessments.{objective}")
-    found, test = load(directory, objective), list(read_rows(held_out.directory / "test.jsonl"))
+    heads = {"model": objective, "before": "causal_lm", "reward": "reward"}
+    found = {name: load(directory, heads[name]) for name, directory in contenders.items()}
+    test = list(read_rows(held_out.directory / "test.jsonl"))
     scores: Scores
     if model == FOUNDATION:
-        scores = kind.assess_again(found, test)
+        scores = kind.assess_again(found["model"], test)
     else:
         scores = kind.assess_again(found, recipe.specialists[model], test)
     return scores.flat()
 
 
-def _test_digest(held_out: Part) -> str:
-    """Return the digest of the test split alone: scores of unequal digests are never compared."""
-    return file_digest(next(path for path in sorted(held_out.directory.glob("test.*"))))
+def _test_digest(held_out: Part, reward: Receipt | None) -> str:
+    """Return the digest of the test split alone: scores of unequal digests are never compared.
+
+    A mean reward is comparable only where the same model gave it, so that one belongs to the test.
+    """
+    digest = file_digest(next(path for path in sorted(held_out.directory.glob("test.*"))))
+    return digest if reward is None else text_digest(f"{digest} {reward.part('model').digest}")

@@ -50,7 +50,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
         ours = registry.find(name, promotion_key)
         if standing is not None and standing[0] == ours:
             standing = None  # the candidate itself, decided again
-        before = _champion_evidence(recipe, model, prepared, evidence, standing) if standing else None
+        before = _champion_evidence(recipe, model, prepared, evidence, standing, result) if standing else None
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
         lineage = _lineage(recipe, model, prepared, encoded, result)
         run_id = _run(recipe, result, lineage)
@@ -88,15 +88,30 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
 
 
 def _champion_evidence(
-    recipe: Recipe, model: str, prepared: Receipt, candidate: Evidence, standing: tuple[str, dict[str, Any]]
+    recipe: Recipe,
+    model: str,
+    prepared: Receipt,
+    candidate: Evidence,
+    standing: tuple[str, dict[str, Any]],
+    result: Result,
 ) -> Evidence:
-    """Return the champion's evidence on the candidate's test split, assessed again where it was another."""
+    """Return the champion's evidence on the candidate's test split, assessed again where it was another.
+
+    The champion of a model tuned on pairs stands against the version that it itself started from; the candidate's
+    reward model judges both.
+    """
     version, recorded = standing
     champion = Evidence.model_validate(recorded)
     if champion.test_digest == candidate.test_digest:
         return champion
     data = "corpus" if model == FOUNDATION else recipe.specialists[model].data
-    scores = assess_again(recipe, model, registry.model_directory(candidate.model, version), prepared.part(data))
+    contenders = {"model": registry.model_directory(candidate.model, version)}
+    start = None if model == FOUNDATION or recipe.has_control(model) else registry.start_of(candidate.model, version)
+    if start is not None:
+        contenders["before"] = start
+    if result.reward is not None:
+        contenders["reward"] = result.reward.trained.part("model").directory
+    scores = assess_again(recipe, model, contenders, prepared.part(data))
     return champion.model_copy(update={"metrics": scores, "test_digest": candidate.test_digest})
 
 

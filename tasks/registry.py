@@ -43,6 +43,14 @@ def model_directory(name: str, version: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
 
 
+def start_of(name: str, version: str) -> Path | None:
+    """Return the directory of the version that a registered version was tuned from, by its lineage; None if unknown."""
+    tags = tracking.client().get_model_version(name, version).tags
+    role = "start" if "alma.start" in tags else "foundation"
+    found, number = tags.get(f"alma.{role}"), tags.get(f"alma.{role}_version", "None")
+    return None if found is None or number == "None" else model_directory(found, number)
+
+
 def directory_of(reference: str) -> Path | None:
     """Return the Hugging Face directory of `name` (its champion), `name@alias` or `name/version`; None without it.
 

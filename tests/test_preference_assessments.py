@@ -76,8 +76,10 @@ def test_preference(made: tuple[Path, Any]) -> None:
     ]
     per_token = after / np.array(answers)
     assert flat["likelihood_accuracy"] == pytest.approx(np.mean(per_token[0] > per_token[1]))
-    again = preference.assess_again(contenders["model"], specialist("preference"), ROWS[:12]).flat()
-    assert again["likelihood_accuracy"] == flat["likelihood_accuracy"]
+    again = preference.assess_again(contenders, specialist("preference"), ROWS[:12]).flat()
+    assert again == pytest.approx({**flat, "scored_share": 1.0})
+    alone = preference.assess_again({"model": contenders["model"]}, specialist("preference"), ROWS[:12]).flat()
+    assert alone == {"likelihood_accuracy": flat["likelihood_accuracy"], "scored_share": 1.0}
     assert set(scores) == {"model", "before", "longer_answer", "tfidf_lr"}
     assert predictions[3]["model_chosen"] == pytest.approx(after[0, 3], abs=1e-3)
 
@@ -90,10 +92,10 @@ def test_reward(made: tuple[Path, Any]) -> None:
     flat = scores["model"].flat()
     assert flat["preference_accuracy"] == pytest.approx(np.mean(margins > 0))
     assert flat["margin"] == pytest.approx(margins.mean(), abs=1e-3)
-    assert reward.assess_again(contenders["model"], specialist("reward"), ROWS[:12]).flat() == pytest.approx(
+    assert reward.assess_again(contenders, specialist("reward"), ROWS[:12]).flat() == pytest.approx(
         {**flat, "scored_share": 1.0}
     )
-    alone = preference.assess_again(contenders["before"], specialist("preference"), ROWS[:12]).flat()
+    alone = preference.assess_again({"model": contenders["before"]}, specialist("preference"), ROWS[:12]).flat()
     assert scores["before"].flat() == {"preference_accuracy": alone["likelihood_accuracy"]}
 
 
@@ -115,4 +117,6 @@ def test_rlhf(made: tuple[Path, Any]) -> None:
     ours, theirs = ([row[f"{name}_reward"] for row in predictions] for name in ("model", "before"))
     assert model["win_rate"] == pytest.approx(np.mean(np.array(ours) > np.array(theirs)))
     assert 0 <= model["ended_share"] <= 1 <= model["answer_tokens"] <= 8
-    assert "mean_reward" not in rlhf.assess_again(other["model"], specialist("rlhf"), ROWS[:12]).flat()
+    again = rlhf.assess_again(other, specialist("rlhf"), ROWS[:12]).flat()
+    assert again == pytest.approx({name: v for name, v in model.items() if name != "win_rate"} | {"scored_share": 1.0})
+    assert "mean_reward" not in rlhf.assess_again({"model": other["model"]}, specialist("rlhf"), ROWS[:12]).flat()

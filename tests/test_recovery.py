@@ -90,6 +90,20 @@ def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> 
     assert "broken" in state.stdout
 
 
+def test_on_a_new_test_split_the_champion_is_assessed_again(workspace: Path) -> None:
+    """One tuned on pairs stands against the version that it started from, as the registry's lineage names it."""
+    for split in ("train", "test"):
+        rows = (workspace / f"data/tiny/preferences/{split}.jsonl").read_text().splitlines()
+        kept = rows[: len(rows) // 2] if split == "test" else rows
+        (workspace / f"pairs-{split}.jsonl").write_text("\n".join(kept) + "\n")
+    files = ", ".join(f"{split}: [{{kind: files, paths: [pairs-{split}.jsonl]}}]" for split in ("train", "test"))
+    done = alma(workspace, "promote", RECIPE, "clerk", f"data.datasets.preferences={{kind: preference, {files}}}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((workspace / "artifacts/tiny/promote/clerk/decision.json").read_text())
+    assert record["version"] == "2"
+    assert "against the champion's" in record["reasons"][-1], record["reasons"]
+
+
 def test_a_killed_pipeline_resumes_to_the_same_weights(workspace: Path, tmp_path: Path) -> None:
     here = make_workspace(tmp_path / "work", (workspace / RECIPE).read_text().replace("steps: 30", "steps: 400"))
     whole = alma(here, "pretrain", RECIPE)

@@ -34,8 +34,11 @@ def assess(
     return predictions, scores
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
     """Score a registered model, with its own labels, on another test split than it was assessed on."""
+    model = contenders["model"]
     labels = sorted({*model.label_names, *(row["label"] for row in test)})
     answers = model.classify([row["text"] for row in test])[0]
     return classification_scores(answers, [row["label"] for row in test], labels, resamples=0)

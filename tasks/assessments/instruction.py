@@ -37,7 +37,9 @@ def assess(
     return predictions, scores
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
     """Score a registered model on another test split than it was assessed on."""
-    answers = model.answer(test, specialist.max_new_tokens)
+    answers = contenders["model"].answer(test, specialist.max_new_tokens)
     return instruction_scores(answers, [row["output"] for row in test], resamples=0)

@@ -30,22 +30,10 @@ def assess(
     DPO does not forbid.
     """
     from models.instruction import choose
-    from models.preference import pair_log_probabilities
 
     train, test = (list(read_rows(rows / f"{split}.jsonl")) for split in ("train", "test"))
-    model, before = contenders["model"], given_start(contenders["model"], contenders["before"])
-    pairs = fitting_pairs(model, test, rows / "test.jsonl")
-    found = {
-        name: pair_log_probabilities(contender.network, contender.tokenizer, pairs)
-        for name, contender in (("model", model), ("before", before))
-    }
-    share = scored_share(pairs)
-    scores = {
-        name: Scores(
-            scores={**gains(values - found["before"], seed), **_likelihood(values, pairs), "scored_share": share}
-        )
-        for name, values in found.items()
-    }
+    pairs = fitting_pairs(contenders["model"], test, rows / "test.jsonl")
+    found, scores = _both(contenders, pairs, seed)
     kept = [test[i] for i in pairs.kept]
     simple = baselines(choose(train, specialist.max_examples, seed), kept, seed)
     scores |= {name: Scores(scores={"preference_accuracy": score}) for name, score in simple.items()}
@@ -61,6 +49,27 @@ def assess(
         for number, row in enumerate(kept)
     ]
     return predictions, scores
+
+
+def _both(
+    contenders: dict[str, TrainedModel], pairs: "Pairs", seed: int
+) -> tuple[dict[str, "np.ndarray"], dict[str, Scores]]:
+    """Return the log-probabilities, [2, pairs] in nats, and the scores of the model and of the one before."""
+    from models.preference import pair_log_probabilities
+
+    model = contenders["model"]
+    found = {
+        name: pair_log_probabilities(contender.network, contender.tokenizer, pairs)
+        for name, contender in (("model", model), ("before", given_start(model, contenders["before"])))
+    }
+    share = scored_share(pairs)
+    scores = {
+        name: Scores(
+            scores={**gains(values - found["before"], seed), **_likelihood(values, pairs), "scored_share": share}
+        )
+        for name, values in found.items()
+    }
+    return found, scores
 
 
 def gains(ratios: "np.ndarray", seed: int) -> dict[str, Score]:
@@ -81,9 +90,17 @@ def _likelihood(values: "np.ndarray", pairs: "Pairs") -> dict[str, Score]:
     return {"likelihood_accuracy": accuracy(chosen - rejected, "log-probability a token")}
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
-    """Score a registered model on another test split; what is measured against the model before is not known."""
-    return likelihood(model, test)
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
+    """Score a registered model on another test split, against the version that it started from.
+
+    Where that version is not known, its likelihoods alone are scored.
+    """
+    model = contenders["model"]
+    if "before" not in contenders:
+        return likelihood(model, test)
+    return _both(contenders, fitting_pairs(model, test, Path("test.jsonl")), seed=0)[1]["model"]
 
 
 def likelihood(model: TrainedModel, test: list[dict[str, Any]]) -> Scores:

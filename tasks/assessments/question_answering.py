@@ -42,7 +42,9 @@ def assess(
     return predictions, scores
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
     """Score a registered model on another test split than it was assessed on."""
-    answers = model.find_answers(test, specialist.question_answering)
+    answers = contenders["model"].find_answers(test, specialist.question_answering)
     return answer_scores(answers, [row["answers"]["text"] for row in test], resamples=0)

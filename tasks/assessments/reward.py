@@ -46,8 +46,11 @@ def assess(
     return predictions, scores
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
     """Score a registered reward model on another test split than it was assessed on."""
+    model = contenders["model"]
     pairs = fitting_pairs(model, test, Path("test.jsonl"))
     return Scores(scores={**_scores(_rewards(model, pairs), seed=0), "scored_share": scored_share(pairs)})
 

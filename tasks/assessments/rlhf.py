@@ -43,21 +43,8 @@ def assess(
     share of prompts whose answer has the higher reward of the two. `kl_per_token`: nats from the model before.
     `ended_share`: answers that the model ended. `preference_accuracy`: as for preference, on the pairs of the rows.
     """
-    from models.preference import pair_log_probabilities
-
     test = list(read_rows(rows / "test.jsonl"))
-    model, judge = contenders["model"], contenders[REWARD]
-    both = {"model": model, "before": given_start(model, contenders["before"])}
-    kept, prompts = _fitting_prompts(model, judge, specialist, test, rows / "test.jsonl")
-    drawn = {name: _answers(one, both["before"], judge, specialist, prompts, seed) for name, one in both.items()}
-    pairs = fitting_pairs(model, test, rows / "test.jsonl")
-    found = {name: pair_log_probabilities(one.network, one.tokenizer, pairs) for name, one in both.items()}
-    scores = {}
-    for name, answers in drawn.items():
-        preferred = gains(found[name] - found["before"], seed)["preference_accuracy"]
-        share = Score(value=len(kept) / len(test), items=len(test), scorer="prompts within the context")
-        values = {**_scores(answers, seed), "preference_accuracy": preferred, "scored_share": share}
-        scores[name] = Scores(scores=values)
+    kept, drawn, scores = _both(contenders, specialist, test, rows / "test.jsonl", seed)
     against = drawn["model"].rewards - drawn["before"].rewards
     scores["model"].scores["win_rate"] = accuracy(against, "reward model on drawn answers")
     predictions = [
@@ -71,9 +58,37 @@ def assess(
     return predictions, scores
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
-    """Score a registered model on another test split; without its reward model the reward is not known."""
-    return likelihood(model, test)
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
+    """Score a registered model on another test split or by another reward model, against the version it started from.
+
+    Where that version is not known, its likelihoods alone are scored.
+    """
+    if "before" not in contenders:
+        return likelihood(contenders["model"], test)
+    return _both(contenders, specialist, test, Path("test.jsonl"), seed=0)[2]["model"]
+
+
+def _both(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]], path: Path, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, Answers], dict[str, Scores]]:
+    """Return the rows whose prompt fits, and the drawn answers and the scores of the model and of the one before."""
+    from models.preference import pair_log_probabilities
+
+    model, judge = contenders["model"], contenders[REWARD]
+    both = {"model": model, "before": given_start(model, contenders["before"])}
+    kept, prompts = _fitting_prompts(model, judge, specialist, test, path)
+    drawn = {name: _answers(one, both["before"], judge, specialist, prompts, seed) for name, one in both.items()}
+    pairs = fitting_pairs(model, test, path)
+    found = {name: pair_log_probabilities(one.network, one.tokenizer, pairs) for name, one in both.items()}
+    share = Score(value=len(kept) / len(test), items=len(test), scorer="prompts within the context")
+    scores = {}
+    for name, answers in drawn.items():
+        preferred = gains(found[name] - found["before"], seed)["preference_accuracy"]
+        values = {**_scores(answers, seed), "preference_accuracy": preferred, "scored_share": share}
+        scores[name] = Scores(scores=values)
+    return kept, drawn, scores
 
 
 def _fitting_prompts(

@@ -40,6 +40,8 @@ def assess(
     return predictions, scores
 
 
-def assess_again(model: TrainedModel, specialist: SpecialistConfig, test: list[dict[str, Any]]) -> Scores:
+def assess_again(
+    contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
+) -> Scores:
     """Score a registered model, with its own tags, on another test split than it was assessed on."""
-    return entity_scores(model.tag(test), [row["tags"] for row in test], resamples=0)
+    return entity_scores(contenders["model"].tag(test), [row["tags"] for row in test], resamples=0)
