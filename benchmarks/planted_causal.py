@@ -184,11 +184,11 @@ def measure(strength: float, seed: int, mitigation: Mitigation = "none", trained
         else:
             tokenizer = load_tokenizer(job.tokenizer, job.objective)
             model = TrainedModel(load_model(job, tokenizer).eval(), tokenizer)
-        scores, baselines = assess(model, directory / "tokens")
+        scores = assess(model, directory / "tokens")
     capability = Capability(
         name="bits_per_byte",
-        value=scores.flat()["bits_per_byte"],
-        floor=baselines["unigram"]["bits_per_byte"],
+        value=scores["model"].flat()["bits_per_byte"],
+        floor=scores["unigram"].flat()["bits_per_byte"],
         higher_is_better=False,
     )
     split = Halves(*halves(seed))

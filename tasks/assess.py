@@ -10,6 +10,7 @@ from prefect import task
 from tasks.loading import load
 from tasks.metrics import Scores
 from tasks.mitigation import Method
+from tasks.paired import write_items
 from tasks.readers import read_rows, write_rows
 from tasks.receipts import Part, Receipt, run_step
 from tasks.recipe import FOUNDATION, Recipe, step_of
@@ -17,6 +18,7 @@ from tasks.workspace import file_digest, text_digest
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions.jsonl"
+ITEMS = "items.safetensors"
 
 
 @task
@@ -34,8 +36,8 @@ def assess(
 
     A foundation stands beside the unigram distribution; a specialist beside simple baselines and another model,
     ``beside``: its twin from random weights, or the model that it was before; ``reward`` scores the answers of one
-    that learnt by rlhf; ``method`` says how it was mitigated. Writes ``scores.json`` (every score with its interval)
-    and, for specialists, ``predictions.jsonl``.
+    that learnt by rlhf; ``method`` says how it was mitigated. Writes ``scores.json`` (every score with its interval),
+    ``items.safetensors`` (its sums item by item, for paired comparisons) and, for specialists, ``predictions.jsonl``.
     """
     objective = recipe.objective(model)
     kind = import_module(f"tasks.assessments.{objective}")
@@ -52,8 +54,7 @@ def assess(
     def compute(out: Path, key: str) -> dict[str, Any]:
         scores: dict[str, Scores]
         if model == FOUNDATION:
-            found, baselines = kind.assess(load(weights.directory, objective), held_out.directory)
-            scores = {"model": found}
+            scores = kind.assess(load(weights.directory, objective), held_out.directory)
         else:
             assert beside is not None
             contenders = {"model": load(weights.directory, objective)}
@@ -64,7 +65,8 @@ def assess(
                 contenders["reward"] = load(reward.part("model").directory, "reward")
             predictions, scores = kind.assess(contenders, recipe.specialists[model], held_out.directory, recipe.seed)
             write_rows(out / PREDICTIONS, predictions)
-            baselines = {name: found.flat() for name, found in scores.items() if name != "model"}
+        baselines = {name: found.flat() for name, found in scores.items() if name != "model"}
+        write_items(out / ITEMS, {name: found.terms() for name, found in scores.items()})
         whole = {name: found.model_dump(mode="json") for name, found in scores.items()}
         (out / SCORES).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return {"scores": scores["model"].flat(), "baselines": baselines, "test_digest": _test_digest(held_out, reward)}
@@ -79,7 +81,7 @@ def assess(
     )
 
 
-def assess_again(recipe: Recipe, model: str, contenders: dict[str, Path], held_out: Part) -> dict[str, float]:
+def assess_again(recipe: Recipe, model: str, contenders: dict[str, Path], held_out: Part) -> Scores:
     """Score a registered model, with its own tokenizer, on another test split than it was assessed on.
 
     Args:
@@ -97,7 +99,7 @@ def assess_again(recipe: Recipe, model: str, contenders: dict[str, Path], held_o
         scores = kind.assess_again(found["model"], test)
     else:
         scores = kind.assess_again(found, recipe.specialists[model], test)
-    return scores.flat()
+    return scores
 
 
 def _test_digest(held_out: Part, reward: Receipt | None) -> str:

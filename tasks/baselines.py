@@ -130,24 +130,14 @@ def answer_baselines(
     return answers | {"nearest_sentence": nearest}
 
 
-def unigram_bits_per_byte(
-    train_tokens: NDArray[np.integer],
-    test_tokens: NDArray[np.integer],
-    test_bytes: int,
-    vocab_size: int,
-) -> float:
-    """Give the bits per byte of the add-one smoothed unigram model: a foundation's capability floor.
+def unigram_bits(train_tokens: NDArray[np.integer], vocab_size: int) -> NDArray[np.float64]:
+    """Give -log2 p of each token under the add-one smoothed unigram model, shape (vocab,): the capability floor.
 
-    p(t) = (count(t) + 1) / (N + V); bits per byte = -sum log2 p(t) / bytes over the test tokens.
-    Args: token ids, shape (tokens,), memory-mapped arrays welcome; test_bytes: UTF-8 bytes of their text.
-    Raises ValueError on an empty test set or an id outside the vocabulary.
+    p(t) = (count(t) + 1) / (N + V). Args: token ids, shape (tokens,), memory-mapped arrays welcome. Raises ValueError
+    on an id outside the vocabulary.
     """
-    if test_bytes <= 0 or len(test_tokens) == 0:
-        raise ValueError(f"unigram: expected a test set, got {len(test_tokens)} tokens, {test_bytes} bytes")
-    train = _count(train_tokens, vocab_size)
-    test = _count(test_tokens, vocab_size)
-    log2_p = np.log2(train + 1.0) - math.log2(float(train.sum()) + vocab_size)
-    return float(-(test * log2_p).sum() / test_bytes)
+    counts = _count(train_tokens, vocab_size)
+    return math.log2(float(counts.sum()) + vocab_size) - np.log2(counts + 1.0)
 
 
 def _count(tokens: NDArray[np.integer], vocab_size: int) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ def compute(metric: type[evaluate.Metric], **inputs: Any) -> dict[str, Any]:
 
 
 class Classification(evaluate.Metric):
-    """Accuracy, macro F1, F1 of each class and the confusion matrix, all by scikit-learn.
+    """Accuracy, macro F1, MCC, F1 of each class and the confusion matrix, all by scikit-learn.
 
     accuracy = correct / n. F1 of a class = 2 TP / (2 TP + FP + FN), 0 where a class is neither present nor
     predicted. Macro F1 = their unweighted mean (sklearn.metrics.f1_score, average="macro").
@@ -40,23 +40,25 @@ class Classification(evaluate.Metric):
         return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=features)
 
     def _compute(self, predictions: list[str], references: list[str], labels: list[str]) -> dict[str, Any]:
-        from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+        from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
 
         single = f1_score(references, predictions, labels=labels, average=None, zero_division=0.0)
         return {
             "accuracy": float(accuracy_score(references, predictions)),
             "macro_f1": float(single.mean()),
+            "mcc": float(matthews_corrcoef(references, predictions)),
             "f1": dict(zip(labels, map(float, single), strict=True)),
             "confusion": confusion_matrix(references, predictions, labels=labels).tolist(),
         }
 
 
 class InstructionText(evaluate.Metric):
-    """Exact match, BLEU by sacrebleu and ROUGE-1/2/L by rouge-score, one reference per prediction.
+    """Exact match, BLEU and chrF by sacrebleu and ROUGE-1/2/L by rouge-score, one reference per prediction.
 
     Exact match: equal after collapsing white space, 0 to 1. BLEU: corpus BLEU with sacrebleu's defaults
-    (13a tokens, exponential smoothing), 0 to 100 (M. Post, WMT 2018). ROUGE: mean F-measure with stemming,
-    0 to 1 (C.-Y. Lin, 2004). The `items` entry holds the per-item scores and BLEU counts for intervals.
+    (13a tokens, exponential smoothing), 0 to 100 (M. Post, WMT 2018). chrF: F2 of character n-grams up to 6,
+    0 to 100 (M. Popovic, WMT 2015). ROUGE: mean F-measure with stemming, 0 to 1 (C.-Y. Lin, 2004).
+    The `items` entry holds the per-item scores and BLEU counts for intervals.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -65,7 +67,7 @@ class InstructionText(evaluate.Metric):
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
         from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics import BLEU, CHRF
 
         kinds = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
         scorer = RougeScorer(list(kinds), use_stemmer=True)
@@ -80,9 +82,15 @@ class InstructionText(evaluate.Metric):
             counted = sentence.sentence_score(guess, [truth])
             items["bleu"].append([*counted.counts, *counted.totals, counted.sys_len, counted.ref_len])
         means = {name: sum(values) / len(values) for name, values in items.items() if name != "bleu"}
-        bleu = BLEU()
-        score = bleu.corpus_score(predictions, [references]).score
-        return {**means, "bleu": score, "signature": str(bleu.get_signature()), "items": items}
+        bleu, chrf = BLEU(), CHRF()
+        return {
+            **means,
+            "bleu": bleu.corpus_score(predictions, [references]).score,
+            "signature": str(bleu.get_signature()),
+            "chrf": chrf.corpus_score(predictions, [references]).score,
+            "chrf_signature": str(chrf.get_signature()),
+            "items": items,
+        }
 
 
 class Entities(evaluate.Metric):
@@ -161,7 +169,7 @@ class LanguageModelling(evaluate.Metric):
     """Perplexity and bits per byte from the summed negative log-likelihood of each document.
 
     perplexity = exp(sum nats / sum tokens); bits per byte = sum nats / (ln 2 * sum bytes), comparable
-    across tokenizers (L. Gao et al., The Pile, 2020, sec. 3.1).
+    across tokenizers (L. Gao et al., The Pile, 2020, sec. 3.1). bytes per token is the tokenizer's compression.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -178,4 +186,5 @@ class LanguageModelling(evaluate.Metric):
             "nats_per_token": per_token,
             "perplexity": perplexity,
             "bits_per_byte": total / (math.log(2) * sum(bytes)),
+            "bytes_per_token": sum(bytes) / sum(tokens),
         }

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, InstanceOf
 
 from models.config import Config
 from tasks.audits.statistics import Interval, bootstrap_statistic, percentile_interval, ratio_resamples
+from tasks.paired import Terms, terms
 
 
 class Score(Config):
@@ -28,6 +29,8 @@ class Score(Config):
     """Number of items behind it."""
     scorer: str
     """The library and settings that computed it."""
+    terms: InstanceOf[Terms] | None = Field(default=None, exclude=True, repr=False)
+    """Its sums over the items, for paired comparisons; kept in a file of their own (`tasks.paired`)."""
 
 
 class Scores(Config):
@@ -46,6 +49,10 @@ class Scores(Config):
         """Give the plain numbers by name, as they go to the tracking server and to `decide`."""
         return {name: score.value for name, score in self.scores.items()}
 
+    def terms(self) -> dict[str, Terms]:
+        """Give the sums over items of the scores that are made of such."""
+        return {name: score.terms for name, score in self.scores.items() if score.terms is not None}
+
 
 def classification_scores(
     predictions: Sequence[str],
@@ -54,7 +61,7 @@ def classification_scores(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scores:
-    """Score predicted labels: accuracy and macro F1 with intervals, F1 per class, confusion matrix.
+    """Score predicted labels: accuracy, macro F1 and MCC with intervals, F1 per class, confusion matrix.
 
     Args: labels: the classes in order; None takes the sorted union of both lists. resamples: 0 for no
     intervals. Raises ValueError on unequal or zero lengths, or on a label that is not among `labels`.
@@ -70,12 +77,16 @@ def classification_scores(
     intervals: dict[str, Interval] = {}
     if resamples and len(references) > 1:
         drawn = _resampled_confusions(np.array(found["confusion"]), resamples, seed)
-        for name, values in (("accuracy", _accuracy(drawn)), ("macro_f1", _macro_f1(drawn))):
+        for name, values in (("accuracy", _accuracy(drawn)), ("macro_f1", _macro_f1(drawn)), ("mcc", _mcc(drawn))):
             intervals[name] = percentile_interval(found[name], values)
-    scorer = "scikit-learn"
-    scores = {
-        name: _score(found[name], intervals.get(name), len(references), scorer) for name in ("accuracy", "macro_f1")
+    guess, truth = (np.array(column)[:, None] == np.array(names) for column in (predictions, references))
+    sums = {
+        "accuracy": terms((guess & truth).any(axis=1)),
+        "macro_f1": terms(2.0 * (guess & truth), 1.0 * guess + truth),
+        "mcc": None,
     }
+    n, scorer = len(references), "scikit-learn"
+    scores = {name: _score(found[name], intervals.get(name), n, scorer, own) for name, own in sums.items()}
     return Scores(scores=scores, labels=names, f1=found["f1"], confusion=found["confusion"])
 
 
@@ -112,7 +123,7 @@ def entity_scores(
                 # A resample without an entity scores 0, as the whole would.
                 drawn = np.nan_to_num(ratio_resamples(top, bottom, None, resamples, seed))
             interval = percentile_interval(found[name], drawn)
-        scores[name] = _score(found[name], interval, len(references), "seqeval, as conlleval")
+        scores[name] = _score(found[name], interval, len(references), "seqeval, as conlleval", terms(top, bottom))
     return Scores(scores=scores, labels=list(found["types"]), f1=found["types"])
 
 
@@ -134,14 +145,14 @@ def answer_scores(
     for name, values in found["items"].items():
         drawn = ratio_resamples(values, np.ones(len(values)), None, resamples, seed) if resamples else None
         interval = None if drawn is None or len(values) < 2 else percentile_interval(found[name], drawn)
-        scores[name] = _score(found[name], interval, len(values), "SQuAD 1.1")
+        scores[name] = _score(found[name], interval, len(values), "SQuAD 1.1", terms(values))
     return Scores(scores=scores)
 
 
 def instruction_scores(
     predictions: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0
 ) -> Scores:
-    """Score generated answers: exact_match, rouge_1, rouge_2, rouge_l (0 to 1) and bleu (0 to 100).
+    """Score generated answers: exact_match, rouge_1, rouge_2, rouge_l (0 to 1), bleu and chrf (0 to 100).
 
     Args: resamples: 0 for no intervals. Raises ValueError on unequal or zero lengths.
     """
@@ -157,9 +168,11 @@ def instruction_scores(
         drawn = ratio_resamples(values, np.ones(n), None, resamples, seed) if resamples and n > 1 else None
         interval = None if drawn is None else percentile_interval(found[name], drawn)
         scorer = "equality after white space" if name == "exact_match" else "rouge-score, stemmed F-measure"
-        scores[name] = _score(found[name], interval, n, scorer)
+        scores[name] = _score(found[name], interval, n, scorer, terms(values))
     bleu = _bleu_interval(np.array(items["bleu"]), resamples, seed) if resamples and n > 1 else None
     scores["bleu"] = _score(found["bleu"], bleu, n, f"sacrebleu {found['signature']}")
+    chrf = _chrf_interval(predictions, references, resamples, seed) if resamples and n > 1 else None
+    scores["chrf"] = _score(found["chrf"], chrf, n, f"sacrebleu {found['chrf_signature']}")
     return Scores(scores=scores)
 
 
@@ -170,7 +183,9 @@ def language_scores(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scores:
-    """Score a language model: perplexity, bits_per_byte and nats_per_token, documents resampled.
+    """Score a language model: perplexity, bits_per_byte, nats_per_token, and bytes_per_token, documents resampled.
+
+    The last one says how well the tokenizer compresses the text, and nothing of the model.
 
     Args: one entry per document (or one for the whole set, then without interval): summed negative
     log-likelihood in nats, number of predicted tokens, UTF-8 bytes of the text.
@@ -199,7 +214,16 @@ def language_scores(
         }
         intervals = {name: percentile_interval(found[name], values) for name, values in drawn.items()}
     scorer = "teacher-forced log-likelihood"
-    return Scores(scores={name: _score(found[name], intervals.get(name), len(nats), scorer) for name in found})
+    sums = {
+        "nats_per_token": terms(nats, tokens),
+        "bits_per_byte": terms(np.array(nats) / np.log(2), bytes_),
+    }
+    scores = {
+        name: _score(found[name], intervals.get(name), len(nats), scorer, sums.get(name))
+        for name in ("nats_per_token", "perplexity", "bits_per_byte")
+    }
+    scores["bytes_per_token"] = Score(value=found["bytes_per_token"], items=len(nats), scorer="of the tokenizer")
+    return Scores(scores=scores)
 
 
 def _check(predictions: Sequence[Any], references: Sequence[Any]) -> None:
@@ -210,9 +234,9 @@ def _check(predictions: Sequence[Any], references: Sequence[Any]) -> None:
         )
 
 
-def _score(value: float, interval: Interval | None, items: int, scorer: str) -> Score:
+def _score(value: float, interval: Interval | None, items: int, scorer: str, sums: Terms | None = None) -> Score:
     low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return Score(value=float(value), low=low, high=high, items=items, scorer=scorer)
+    return Score(value=float(value), low=low, high=high, items=items, scorer=scorer, terms=sums)
 
 
 def _resampled_confusions(confusion: NDArray[np.int64], resamples: int, seed: int) -> NDArray[np.int64]:
@@ -237,6 +261,18 @@ def _macro_f1(confusions: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.divide(2 * hits, either, out=np.zeros(hits.shape), where=either > 0).mean(axis=1)
 
 
+def _mcc(confusions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give the MCC per matrix as scikit-learn does (a test holds them together), 0 where one side is constant.
+
+    (c s - sum p t) / sqrt((s^2 - sum p^2) (s^2 - sum t^2)), c right of s, p predicted and t true of each class.
+    """
+    predicted, true = confusions.sum(axis=1), confusions.sum(axis=2)
+    right, n = np.trace(confusions, axis1=1, axis2=2), confusions.sum(axis=(1, 2))
+    spread = [np.maximum(0.0, n**2.0 - (side**2).sum(axis=1)) for side in (predicted, true)]
+    below = np.sqrt(spread[0] * spread[1])
+    return np.divide(right * n - (predicted * true).sum(axis=1), below, out=np.zeros(len(n)), where=below > 0)
+
+
 def _bleu_interval(counts: NDArray[np.int64], resamples: int, seed: int) -> Interval:
     """Bootstrap corpus BLEU from per-item counts: matches of 4 orders, totals of 4, lengths of both."""
     from sacrebleu.metrics import BLEU
@@ -246,3 +282,16 @@ def _bleu_interval(counts: NDArray[np.int64], resamples: int, seed: int) -> Inte
         return float(BLEU.compute_bleu(summed[:4], summed[4:8], summed[8], summed[9], "exp").score)
 
     return bootstrap_statistic(bleu, len(counts), resamples, seed)
+
+
+def _chrf_interval(predictions: Sequence[str], references: Sequence[str], resamples: int, seed: int) -> Interval:
+    """Bootstrap corpus chrF from per-item counts of character n-grams."""
+    from sacrebleu.metrics import CHRF
+
+    chrf = CHRF()
+    counts = np.array(chrf._extract_corpus_statistics(list(predictions), [list(references)]))
+
+    def score(indices: NDArray[np.int64]) -> float:
+        return float(chrf._compute_f_score(counts[indices].sum(axis=0).tolist()))
+
+    return bootstrap_statistic(score, len(counts), resamples, seed)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tasks.audits.statistics import bootstrap_mean, percentile_interval, ratio_resamples, wilson
+from tasks.audits.statistics import Interval, bootstrap_mean, percentile_interval, ratio_resamples, wilson
 from tasks.loading import TrainedModel
 from tasks.metrics import Score
+from tasks.paired import Terms, terms
 
 if TYPE_CHECKING:
     from models.preference_rows import Pairs
@@ -20,23 +21,26 @@ Row = dict[str, Any]
 def accuracy(margins: ArrayLike, scorer: str) -> Score:
     """Give the share of pairs with a positive margin, a tie counting half, and Wilson's interval."""
     values = np.asarray(margins, dtype=np.float64)
-    right = float((values > 0).sum() + 0.5 * (values == 0).sum())
-    interval = wilson(right, len(values))
-    return Score(value=interval.estimate, low=interval.low, high=interval.high, items=len(values), scorer=scorer)
+    right = (values > 0) + 0.5 * (values == 0)
+    return _score(wilson(float(right.sum()), len(values)), terms(right), scorer)
 
 
 def mean(values: ArrayLike, seed: int, scorer: str) -> Score:
     """Give the mean over the items and its bootstrap interval."""
     items: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    interval = bootstrap_mean(items, seed=seed)
-    return Score(value=interval.estimate, low=interval.low, high=interval.high, items=len(items), scorer=scorer)
+    return _score(bootstrap_mean(items, seed=seed), terms(items), scorer)
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike, seed: int, scorer: str) -> Score:
     """Give sum(numerator) / sum(denominator) over the items and its bootstrap interval."""
     top: NDArray[np.float64] = np.asarray(numerator, dtype=np.float64)
     interval = percentile_interval(float(top.sum() / np.sum(denominator)), ratio_resamples(top, denominator, seed=seed))
-    return Score(value=interval.estimate, low=interval.low, high=interval.high, items=len(top), scorer=scorer)
+    return _score(interval, terms(top, denominator), scorer)
+
+
+def _score(interval: Interval, own: Terms, scorer: str) -> Score:
+    estimate, low, high, _ = interval
+    return Score(value=estimate, low=low, high=high, items=len(own), scorer=scorer, terms=own)
 
 
 def given_start(model: TrainedModel, before: TrainedModel) -> TrainedModel:

@@ -114,7 +114,7 @@ def _champion_evidence(
     if result.reward is not None:
         contenders["reward"] = result.reward.trained.part("model").directory
     scores = assess_again(recipe, model, contenders, prepared.part(data))
-    return champion.model_copy(update={"metrics": scores, "test_digest": candidate.test_digest})
+    return champion.model_copy(update={"metrics": scores.flat(), "test_digest": candidate.test_digest})
 
 
 def read_decision(promoted: Receipt) -> tuple[Decision, dict[str, Any]]:

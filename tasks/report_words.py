@@ -22,6 +22,8 @@ NAMES = {
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
+    "mcc": "MCC",
+    "bytes_per_token": "bytes a token",
     "probability_gap": "probability gap",
     "flip_rate": "flip rate",
     "occupation_pronoun": "occupation-pronoun",
@@ -90,11 +92,11 @@ def score(metric: str, value: float | None) -> str:
         return NONE
     if metric in PERCENT:
         return percent(value)
-    if metric == "bleu":
+    if metric in ("bleu", "chrf"):
         return f"{value:.1f}"
     return (
         f"{value:.3f}"
-        if metric == "bits_per_byte" or metric.startswith(("rouge", "mean_", "reward_"))
+        if metric in ("bits_per_byte", "mcc") or metric.startswith(("rouge", "mean_", "reward_"))
         else figures(value)
     )
 

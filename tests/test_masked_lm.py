@@ -25,7 +25,7 @@ from models.attention import WRITTEN_OUT, set_attention
 from models.fit import fit
 from models.job import Job
 from models.masked_lm import MaskedLM, held_out_batches, masked_batch, pair_batch
-from models.masked_scoring import fill_log_probabilities, pseudo_log_likelihoods
+from models.masked_scoring import MaskedScores, fill_log_probabilities, pseudo_log_likelihoods
 from models.masking import PairBatches, frame
 from models.module import Batch
 from models.signals import StopSignal
@@ -149,7 +149,8 @@ def test_a_foundation_is_assessed_beside_its_baselines(trained: dict[str, Any]) 
     root, summary = trained["root"], trained["summary"]
     model = load(root / "out" / "model", "masked_lm")
     assert type(model.network).__name__ == "BertForPreTraining"
-    scores, baselines = assess(model, root / "tokens")
+    found = assess(model, root / "tokens")
+    scores, baselines = found["model"], {name: one.flat() for name, one in found.items()}
     flat = scores.flat()
     # Test and validation hold the same text, and both hide 15 %: the same questions in batches of another size.
     assert flat["masked_perplexity"] == pytest.approx(math.exp(summary["valid_mlm_loss"]), rel=0.4)
@@ -158,7 +159,7 @@ def test_a_foundation_is_assessed_beside_its_baselines(trained: dict[str, Any]) 
     assert 0.5 <= baselines["majority"]["nsp_accuracy"] < 0.8
     for name, score in scores.scores.items():
         assert score.low <= score.value <= score.high, name
-    again = assess(load(root / "out" / "model", "masked_lm"), root / "tokens")[0]
+    again = assess(load(root / "out" / "model", "masked_lm"), root / "tokens")["model"]
     assert again == scores
     from models_examples import TEXTS
 
@@ -167,7 +168,10 @@ def test_a_foundation_is_assessed_beside_its_baselines(trained: dict[str, Any]) 
 
 
 def test_unigram_scores_by_hand() -> None:
-    found = unigram_scores(np.array([2, 2, 2, 3, 0]), np.array([2, 3, 4]), np.array([True, True, False, False, False]))
+    nothing, three = np.zeros(0), np.arange(3)
+    asked = MaskedScores(nothing, nothing, np.array([2, 3, 4]), three, nothing, nothing, nothing)
+    special = np.array([True, True, False, False, False])
+    found = unigram_scores(np.array([2, 2, 2, 3, 0]), asked, special).flat()
     # Counts plus one over three ids: 4, 2, 1 of 7.
     assert found["masked_nats"] == pytest.approx(-math.log(4 / 7 * 2 / 7 * 1 / 7) / 3)
     assert found["masked_accuracy"] == pytest.approx(1 / 3)
@@ -184,9 +188,9 @@ def test_masked_lm_alone_learns_from_windows(tmp_path: Path, family: str, head: 
     assert summary["waste_share"] == 0
     model = load(tmp_path / "out" / "model", "masked_lm")
     assert type(model.network).__name__ == head
-    scores, baselines = assess(model, tmp_path / "tokens")
-    assert "nsp_accuracy" not in scores.scores
-    assert "majority" not in baselines
+    found = assess(model, tmp_path / "tokens")
+    assert "nsp_accuracy" not in found["model"].scores
+    assert "majority" not in found
 
 
 def test_stopped_and_resumed_equals_straight(tmp_path: Path) -> None:
