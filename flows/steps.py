@@ -7,7 +7,7 @@ from flows.failures import Failures, ModelsFailed, tell
 from flows.mitigation import mitigated
 from tasks.adapt import adapt
 from tasks.assess import assess
-from tasks.audit import audit
+from tasks.audit import audit, reads_start
 from tasks.finetune import finetune
 from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
@@ -95,7 +95,7 @@ class Steps:
                 return call(assess, recipe, model, of("prepare"), of("tokenizer"), *models, method)
             case "audit":
                 made = self._made(model, method), of("assess", model, method)
-                started = self._kept(recipe.specialists[model].start).audited if model != FOUNDATION else None
+                started = self._kept(recipe.specialists[model].start).audited if reads_start(recipe, model) else None
                 return call(audit, recipe, model, of("prepare"), *made, started, method)
             case "mitigate":
                 mitigation = self._kept(model).mitigated

@@ -76,7 +76,7 @@ def audit(
     table = asked(kind, recipe.audit)
     rows = prepared.part("corpus" if model == FOUNDATION else recipe.specialists[model].data)
     halves = _starter_halves(recipe) if _has_occupations(table) else None
-    before = started if started is not None and _has_occupations(table) else None
+    before = started if reads_start(recipe, model) else None
 
     def compute(out: Path, key: str) -> dict[str, Any]:
         subject = None
@@ -151,6 +151,11 @@ def _made(one: Audit, subject: Subject) -> list[AuditResult]:
 def read_audits(audited: Receipt) -> list[AuditResult]:
     """Return the results that an audit step wrote."""
     return [AuditResult.model_validate(row) for row in json.loads((audited.directory / AUDITS).read_text())]
+
+
+def reads_start(recipe: Recipe, model: str) -> bool:
+    """Return whether the audits of a model are held against those of the model that it starts from."""
+    return model != FOUNDATION and _has_occupations(asked(recipe.kind(model), recipe.audit))
 
 
 def _has_occupations(table: list[Audit]) -> bool:
