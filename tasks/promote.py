@@ -45,7 +45,8 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             test_digest=assessed.metrics["test_digest"],
             metrics=assessed.metrics["scores"],
             baselines=assessed.metrics["baselines"],
-            audits=read_audits(audited),
+            # A tag of the registry holds 100,000 characters: what single items said stays in the audit's own file.
+            audits=[found.model_copy(update={"details": {}}) for found in read_audits(audited)],
             mitigation=_mitigation(result),
         )
         standing = registry.champion(name)

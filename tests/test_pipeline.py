@@ -68,6 +68,9 @@ def test_a_version_leads_back_to_its_data_weights_and_code(workspace: Path) -> N
     tags, status, points, metrics, data = json.loads(answer.stdout.splitlines()[-1])
     assert tags["alma.weights_digest"] == lineage["weights_digest"]
     assert json.loads(tags["alma.decision"])["reasons"] == record["reasons"]
+    audits = json.loads(tags["alma.evidence"])["audits"]
+    assert audits, "the champion's audits are held against the next candidate's"
+    assert not any(audit["details"] for audit in audits), "a tag has 100,000 characters, details have no end"
     assert status == "FINISHED"
     spool = [json.loads(line) for line in (workspace / "artifacts/tiny/finetune/reviews/history.jsonl").open()]
     assert points == sum(row.get("key") == "train/loss" for row in spool) > 0, "neither lost nor doubled"
