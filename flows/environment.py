@@ -3,6 +3,7 @@
 import json
 import os
 
+from tasks.hub import stay_offline
 from tasks.workspace import VAR
 
 SERVERS = VAR / "servers.json"
@@ -22,9 +23,9 @@ def set_environment() -> None:
     if "MLFLOW_TRACKING_URI" not in os.environ:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{var}/mlflow/mlflow.db"
         os.environ.setdefault("ALMA_MLFLOW_ARTIFACTS", (var / "mlflow" / "artifacts").as_uri())
+    stay_offline()
     quiet = {
         "DO_NOT_TRACK": "true",
-        "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bases import family, read_config
+from tasks.hub import reached
 from tasks.receipts import Part
 from tasks.recipe import PretrainConfig
 from tasks.workspace import file_digest, text_digest
@@ -69,7 +70,8 @@ def _locate(base: str, revision: str) -> Path:
     from huggingface_hub.utils import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(base, revision=revision, allow_patterns=list(PATTERNS)))
+        with reached():
+            return Path(snapshot_download(base, revision=revision, allow_patterns=list(PATTERNS)))
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"pretrain.base: {base} at {revision[:12]} cannot be fetched from the hub: {reason}") from None

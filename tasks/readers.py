@@ -21,6 +21,7 @@ from tasks.formats import (
     read_tsv,
 )
 from tasks.formats_annotated import read_conll, read_hh, read_squad
+from tasks.hub import reached
 from tasks.sources import FIELDS, FORMAT_KINDS, LABELLED, SPLITS, DataConfig, FieldType, Source
 from tasks.spans import check_answers, check_tags, repair_tags
 
@@ -91,11 +92,11 @@ def read_file(path: Path, shown: str, form: str, source: Source) -> Records:
 def read_hub(source: Source) -> Records:
     """Yield the rows of a hub data set at its pinned commit; the row number stands for the line."""
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
     try:
-        rows = load_dataset(source.dataset, source.config_name, split=source.split, revision=source.revision)
-    except (DatasetNotFoundError, ConnectionError) as error:
+        with reached():
+            rows = load_dataset(source.dataset, source.config_name, split=source.split, revision=source.revision)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"hub:{source.dataset}: not to be had at revision {source.revision}: {str(error).splitlines()[0]}"
         ) from error
