@@ -8,8 +8,8 @@ Runs = list[list[str | None]]
 """Pieces of a text, each with the name of the entity that it is, or None: [["Ada Cole", "PER"], ["left .", None]]."""
 
 
-REPEATED = ("id", "tokens", "question")
-"""Fields of a prediction that say again what the row says."""
+LEFT_OUT = ("id", "tokens", "question", "confidence")
+"""Fields of a prediction that say again what the row says, or that are no answer."""
 
 
 def example(kind: str, row: dict[str, Any], answers: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def example(kind: str, row: dict[str, Any], answers: dict[str, Any]) -> dict[str
     Returns ``id``, ``asked`` (a text), ``answers`` (contender -> text or `Runs`) and ``agree``, the contenders that
     are right.
     """
-    given = {name: value for name, value in answers.items() if name not in REPEATED}
+    given = {name: value for name, value in answers.items() if name not in LEFT_OUT}
     truth = given.get("truth")
     if kind == "token_classification":
         shown: dict[str, Any] = {name: entities(row["tokens"], tags) for name, tags in given.items()}

@@ -155,7 +155,7 @@ def _model_view(model: dict[str, Any]) -> dict[str, Any]:
         "not_made": model.get("not_made") or [],
         "training": training,
         "in_context": [_prompted_view(row) for row in model.get("in_context") or []],
-        "notes": [said for said in (words.trained_share(training), words.forgetting(training)) if said],
+        "notes": [said for said in _notes(model) if said],
         "losses": [
             (split, found.get("first"), found.get("final"), found.get("best"))
             for split in ("train", "valid")
@@ -172,6 +172,11 @@ def _model_view(model: dict[str, Any]) -> dict[str, Any]:
             for trained, run in groupby(training.get("loss_mask_example") or [], key=lambda pair: bool(pair[1]))
         ],
     }
+
+
+def _notes(model: dict[str, Any]) -> list[str]:
+    training = model["training"]
+    return [words.trained_share(training), words.forgetting(training), words.calibration(model["scores"])]
 
 
 def _prompted_view(row: dict[str, Any]) -> dict[str, Any]:

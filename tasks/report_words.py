@@ -12,6 +12,7 @@ PERCENT = frozenset(
 NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
+    "ece": "calibration error (0 is perfect)",
     "exact_match": "exact match",
     "bits_per_byte": "bits per byte",
     "nats_per_token": "nats per token",
@@ -96,7 +97,7 @@ def score(metric: str, value: float | None) -> str:
         return f"{value:.1f}"
     return (
         f"{value:.3f}"
-        if metric in ("bits_per_byte", "mcc") or metric.startswith(("rouge", "mean_", "reward_"))
+        if metric in ("bits_per_byte", "mcc", "ece") or metric.startswith(("rouge", "mean_", "reward_"))
         else figures(value)
     )
 
@@ -255,6 +256,25 @@ def forgetting(training: dict[str, Any]) -> str:
         "{domain_loss_after}, the general text's from {general_loss_before} to {general_loss_after}".format(**numbers)
         + f", so {training['forgetting']:+.3f} is what it forgot."
     )
+
+
+def calibration(scores: dict[str, Any]) -> str:
+    """Say how far a classifier's confidence is from how often it is right, and which way is good; empty without it.
+
+    Args: scores: contender -> its scores, as the assessment wrote them.
+    """
+    found = {name: whole["scores"]["ece"] for name, whole in scores.items() if "ece" in whole["scores"]}
+    if "model" not in found:
+        return ""
+    own = found.pop("model")
+    beside = "".join(f"; {named(name)}: {scored('ece', other)}" for name, other in found.items())
+    said = (
+        f"Calibration: the model's confidence and the share of texts in which it is right differ by "
+        f"{scored('ece', own)} on average (expected calibration error; 0 is perfect, less is better){beside}."
+    )
+    if own.get("low") == 0:
+        said += " A perfectly calibrated model may show as much on so few texts."
+    return said
 
 
 def _end(found: dict[str, Any], side: int) -> float:
