@@ -40,6 +40,10 @@ SERVERS = {
     "down": "stop what `up` started",
     "serve": "serve the deployments in the foreground (what `up` starts)",
 }
+TERMINAL = {
+    "chat": "talk with a model; chat --help says how",
+    "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
+}
 ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "in_context", "promote")
 
 
@@ -49,6 +53,10 @@ def main(arguments: list[str]) -> int:
         from flows.chat import main as chat
 
         return chat(arguments[1:])
+    if arguments[:1] == ["lineage"]:
+        from flows.lineage import main as lineage
+
+        return lineage(arguments[1:])
     from flows.environment import set_environment
 
     # Half a million objects of imported modules are none of them garbage: looking seldom saves a twelfth of a run
@@ -92,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
                 section("flows (through Prefect)", FLOWS),
                 section("steps (the same functions without Prefect; what they need runs first)", STEPS),
                 section("servers", SERVERS),
-                section("in the terminal", {"chat": "talk with a model; chat --help says how"}),
+                section("in the terminal", TERMINAL),
             ]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,

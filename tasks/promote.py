@@ -12,10 +12,11 @@ from models.chat import question
 from tasks import registry, tracking
 from tasks.assess import assess_again
 from tasks.audit import read_audits
+from tasks.base import PATTERNS
 from tasks.decide import Decision, Evidence, decide, load_policy
 from tasks.mitigate import NONE
 from tasks.readers import read_rows
-from tasks.receipts import Part, Receipt, Result, run_step
+from tasks.receipts import RECEIPT, Part, Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
 from tasks.versioning import data_digest
 from tasks.workspace import text_digest
@@ -144,6 +145,7 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
         "seed": recipe.seed,
         "flops": float(trained.cost.get("flops", 0.0)),
         "seconds": trained.cost["seconds"],
+        **_base(recipe, result.foundation),
     }
     if result.pretrained is not None and recipe.adapt is not None:
         lineage |= {
@@ -167,6 +169,35 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
     if specialist.adapter is not None:
         lineage["adapter"] = f"rank {specialist.adapter.rank}, alpha {specialist.adapter.alpha:g}, merged"
     return lineage
+
+
+def _base(recipe: Recipe, foundation: Result) -> dict[str, Any]:
+    """Return what the foundation of the recipe started from: nothing, or a base by the digests of its files.
+
+    A base that another recipe made here is named by its weights too, which lead to the version it is registered as.
+    """
+    digest = (foundation.pretrained or foundation.trained).parents.get("base")
+    if digest is None:
+        return {"base": ""}
+    found = {"base": recipe.pretrain.base, "base_digest": digest, "base_trained": recipe.pretrain.train is not None}
+    if recipe.pretrain.revision:
+        found["base_revision"] = recipe.pretrain.revision
+    made = _made_here(Path(recipe.pretrain.base), digest)
+    return found | ({"base_weights_digest": made.digest} if made else {})
+
+
+def _made_here(base: Path, digest: str) -> Part | None:
+    """Return the base as a part of the step that made it, where its files still have the base's ``digest``."""
+    if not (base.parent / RECEIPT).is_file():
+        return None
+    receipt = Receipt.model_validate_json((base.parent / RECEIPT).read_bytes())
+    files = {
+        path.name: found
+        for name, found in receipt.files.items()
+        if (path := Path(name)).parent == Path(base.name) and any(path.match(pattern) for pattern in PATTERNS)
+    }
+    same = text_digest(json.dumps(sorted(files.items()))) == digest
+    return receipt.part(base.name) if same else None
 
 
 def _mitigation(result: Result) -> str:
@@ -201,12 +232,27 @@ def _run(recipe: Recipe, result: Result, lineage: dict[str, Any]) -> str:
     tracking.log_scores(run_id, {"baseline": assessed.metrics["baselines"]}, moment)
     estimates = {name: {"estimate": found["estimate"]} for name, found in audited.metrics.items()}
     tracking.log_scores(run_id, {"audit": estimates}, moment)
-    tracking.log_data(run_id, "corpus", f"data/{recipe.name}/corpus", lineage["corpus_digest"], "pretraining")
+    corpus_use = "pretraining" if lineage.get("base_trained", True) else "evaluation"
+    tracking.log_data(run_id, "corpus", f"data/{recipe.name}/corpus", lineage["corpus_digest"], corpus_use)
     if lineage["own_data_digest"] != lineage["corpus_digest"]:
         tracking.log_data(run_id, "specialist", f"data/{recipe.name}", lineage["own_data_digest"], "training")
+    if "domain_data_digest" in lineage:
+        tracking.log_data(run_id, "domain", f"data/{recipe.name}", lineage["domain_data_digest"], "pretraining")
+    if lineage["data_dvc"] is not None:
+        tracking.log_data(run_id, "data.dvc", "data", lineage["data_dvc"], "source")
+    tracking.log_models(run_id, _parents(lineage))
     files = [history, trained.directory / "summary.json", assessed.directory, audited.directory]
     tracking.finish(run_id, files)
     return run_id
+
+
+def _parents(lineage: dict[str, Any]) -> list[str]:
+    """Return the logged models that went into a model: what it started from, what scored it, its foundation."""
+    named = [(lineage.get(role), lineage.get(f"{role}_version")) for role in ("foundation", "start", "reward")]
+    if lineage.get("base_weights_digest") and "foundation" not in lineage:
+        named.append(registry.find_weights(lineage["base_weights_digest"]) or (None, None))
+    found = [registry.logged_model(name, version) for name, version in named if name and version]
+    return [model for model in found if model is not None]
 
 
 def _example(recipe: Recipe, model: str, prepared: Receipt) -> list[Any]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,16 @@ from typing import Any
 from filelock import FileLock
 
 from tasks import tracking
+from tasks.lineage import PREFIX, Version
 from tasks.workspace import VAR
 
 SERVED = Path(__file__).resolve().parent.parent / "mlflow" / "served_model.py"
 PROMOTION_KEY = "alma.promotion_key"
 EVIDENCE = "alma.evidence"
+LOGGED = "models:/m-"
+"""How the source of a version begins that was made of a logged model."""
+PAGE = 1000
+"""Versions, or models, that the registry is asked for at once."""
 
 
 def champion(name: str) -> tuple[str, dict[str, Any]] | None:
@@ -58,8 +65,7 @@ def directory_of(reference: str) -> Path | None:
     """
     from mlflow.exceptions import MlflowException
 
-    store = os.environ["MLFLOW_TRACKING_URI"].partition("sqlite:///")[2]
-    if store and not Path(store).exists():
+    if not _has_store():
         return None
     name, slash, version = reference.partition("/")
     name, _, alias = name.partition("@")
@@ -71,6 +77,66 @@ def directory_of(reference: str) -> Path | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def logged_model(name: str, version: str) -> str | None:
+    """Return the id of the logged model behind a version; None where the version was made of something else."""
+    source = str(tracking.client().get_model_version(name, version).source)
+    return source.removeprefix("models:/") if source.startswith(LOGGED) else None
+
+
+def find_weights(digest: str) -> tuple[str, str] | None:
+    """Return (name, version) of the first version that was registered with these weights; None without one."""
+    found = tracking.client().search_model_versions(f"tags.`{PREFIX}weights_digest` = '{digest}'")
+    first = min(found, key=lambda version: (version.creation_timestamp, version.name), default=None)
+    return None if first is None else (first.name, str(first.version))
+
+
+def versions() -> list[Version]:
+    """Return every registered version with its aliases and what it carries, of all models in the registry.
+
+    Deleted ones are not among them: the registry shows them to nobody. Only reads: a store that is not there yet is
+    not made, and holds none.
+    """
+    if not _has_store():
+        return []
+    client, aliases = tracking.client(), defaultdict(list)
+    for model in _all(client.search_registered_models):
+        for alias, version in model.aliases.items():
+            aliases[model.name, str(version)].append(alias)
+    # In an order that does not change while pages are asked for: what is registered meanwhile comes twice at most.
+    found = _all(client.search_model_versions, order_by=["name ASC", "version_number ASC"])
+    return [
+        Version(
+            name=version.name,
+            version=str(version.version),
+            aliases=tuple(sorted(aliases[version.name, str(version.version)])),
+            run_id=version.run_id or "",
+            created=version.creation_timestamp or 0,
+            carried={
+                tag.removeprefix(PREFIX): value
+                for tag, value in version.tags.items()
+                if tag.startswith(PREFIX) and value != str(None)
+            },
+        )
+        for version in found
+    ]
+
+
+def _has_store() -> bool:
+    store = os.environ["MLFLOW_TRACKING_URI"].partition("sqlite:///")[2]
+    return not store or Path(store).exists()
+
+
+def _all(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
+    """Return what a search of the registry finds on all its pages."""
+    token = None
+    while True:
+        page = search(max_results=PAGE, page_token=token, **arguments)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def register(

@@ -100,6 +100,17 @@ def log_data(run_id: str, name: str, source: str, digest: str, context: str) -> 
     client().log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
+def log_models(run_id: str, models: Iterable[str]) -> None:
+    """Link the run to the logged models that it started from, or learned from, by their ids; each once."""
+    from mlflow.entities import LoggedModelInput
+
+    linked = client().get_run(run_id).inputs
+    there = {found.model_id for found in linked.model_inputs} if linked else set()
+    new = [LoggedModelInput(model) for model in models if model not in there]
+    if new:
+        client().log_inputs(run_id, models=new)
+
+
 def finish(run_id: str, artifacts: Iterable[Path] = (), status: str = "FINISHED") -> None:
     """End the run, with its small files (reports, histories) beside it."""
     mlflow = client()

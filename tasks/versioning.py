@@ -31,18 +31,27 @@ def add_data() -> str:
     return digest
 
 
-def data_digest() -> str | None:
-    """Return the digest that ``data.dvc`` pins, or None where no data has been ingested yet.
+def data_digest(revision: str = "") -> str | None:
+    """Return the digest that ``data.dvc`` pins, now or in a revision of git; None where no data was ingested yet.
 
     Raises:
-        ValueError: ``data.dvc`` is not what DVC writes.
+        ValueError: ``data.dvc`` is not what DVC writes, or git knows no such revision of it.
     """
-    if not POINTER.exists():
+    where = f"{POINTER}@{revision}" if revision else str(POINTER)
+    if revision:
+        command = ["git", "show", "--end-of-options", f"{revision}:./{POINTER}"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False)
+        if shown.returncode:
+            raise ValueError(f"{where}: git shows no such file: {' '.join(shown.stderr.split())}")
+        text = shown.stdout
+    elif POINTER.exists():
+        text = POINTER.read_text(encoding="utf-8")
+    else:
         return None
     try:
-        return str(yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"][0]["md5"])
+        return str(yaml.safe_load(text)["outs"][0]["md5"])
     except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{POINTER}: expected a file that DVC wrote, with outs[0].md5; restore it with git") from error
+        raise ValueError(f"{where}: expected a file that DVC wrote, with outs[0].md5; restore it with git") from error
 
 
 def _dvc(*arguments: str) -> None:
