@@ -5,6 +5,7 @@ from typing import Any
 
 from tasks import report_words as words
 from tasks.report_audits import arrange_audits, mitigation_view, overview
+from tasks.report_lineage import lineage_graph, lineage_view
 from tasks.report_plots import Picture, loss_curves
 from tasks.report_plots_audits import slopes
 
@@ -37,33 +38,6 @@ PREPARED = {
 }
 """Counts of the prepare step in the order of its work -> words; counts not named here are shown as they are."""
 
-LINEAGE = {
-    "recipe_digest": "recipe",
-    "config_digest": "training configuration",
-    "commit": "commit",
-    "data_dvc": "data.dvc",
-    "corpus_digest": "corpus",
-    "own_data_digest": "own data",
-    "tokenizer_digest": "tokenizer",
-    "foundation_version": "foundation version",
-    "foundation_weights_digest": "foundation weights",
-    "pretrained_weights_digest": "weights before the adaptation",
-    "domain_data_digest": "domain's text",
-    "start": "started from",
-    "start_version": "its version",
-    "start_weights_digest": "its weights",
-    "reward": "reward model",
-    "reward_version": "its version",
-    "reward_weights_digest": "its weights",
-    "adapter": "adapter",
-    "weights_digest": "weights",
-    "assessment_digest": "assessment",
-    "audit_digest": "audit",
-    "audit_verdicts": "verdicts",
-    "seed": "seed",
-}
-"""Lineage fields in the order from the source to the verdict -> words."""
-
 
 def arrange(content: dict[str, Any]) -> dict[str, Any]:
     """Return what the templates show, in the order of the page; scores are already written as text.
@@ -74,7 +48,8 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
     models = [_model_view(model) for model in content["models"].values()]
     grown = [(model["registered_name"], audit) for model in content["models"].values() for audit in model["audits"]]
     slope = slopes([(name, audit) for name, audit in grown if audit["audit"].endswith("_amplification")])
-    pictures = [slope, *(picture for model in models for picture in _pictures(model))]
+    graph = lineage_graph(content["recipe"], list(content["models"].values()))
+    pictures = [slope, graph, *(picture for model in models for picture in _pictures(model))]
     told = sorted(content["models"].values(), key=lambda model: model["kind"] != "instruction")
     table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
     return {
@@ -89,7 +64,8 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
         "slopes": slope,
         "fitting": _fitting([picture for picture in pictures if picture]),
         "data": _data_view(content["data"]),
-        "lineage": [_lineage_view(model) for model in content["models"].values()],
+        "lineage_graph": graph,
+        "lineage": [lineage_view(model) for model in content["models"].values()],
         "cost": _cost_view(content),
         "serve": [row["model"] for row in content["table"] if row["alias"] == "champion"],
         "refused": [(row["model"], row["version"]) for row in content["table"] if words.standing(row) == "refused"],
@@ -249,19 +225,6 @@ def _data_view(data: dict[str, Any]) -> dict[str, Any]:
         "tokenizer": tokens,
         "splits": [(split, tokens[split]) for split in ("train", "valid", "test") if split in tokens],
         "data_dvc": data.get("data_dvc"),
-    }
-
-
-def _lineage_view(model: dict[str, Any]) -> dict[str, Any]:
-    lineage = model["lineage"]
-    return {
-        "name": model["registered_name"],
-        "version": model["version"],
-        "run_id": model["run_id"],
-        "parent": lineage.get("start", lineage.get("foundation")),
-        "parent_version": lineage.get("start_version", lineage.get("foundation_version")),
-        "facts": lineage,
-        "rows": [(said, lineage[key]) for key, said in LINEAGE.items() if lineage.get(key) is not None],
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_the_html_is_whole_and_needs_nothing_else(pages: tuple[str, str]) -> Non
     assert "url(http" not in pages[1]
     assert all(attrs.get("scope") for tag, attrs in parser.seen if tag == "th")
     drawings = [attrs for tag, attrs in parser.seen if tag == "svg"]
-    assert len(drawings) == 5  # three losses; the gap and its occupations
+    assert len(drawings) == 6  # three losses; the gap and its occupations; the lineage
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawings)
 
 
@@ -115,7 +116,7 @@ def test_what_comes_from_outside_is_text_in_markdown(pages: tuple[str, str]) -> 
     assert any(EVIL in token.content for token in inline if token.type in ("text", "code_inline"))
     assert not [token for token in inline if token.type == "link_open"]
     pictures = [token for token in inline if token.type == "image"]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert all(str(picture.attrs["src"]).startswith("data:image/png;base64,") for picture in pictures)
 
 
@@ -147,8 +148,7 @@ def test_a_foundation_alone_and_nothing_optional(tmp_path: Path) -> None:
     markdown, html = write(content, tmp_path)
     parse(html)
     assert "1 model was trained, audited and assessed: 1 promoted (town-foundation)." in markdown
-    assert "data:image" not in markdown
-    assert "<svg" not in html
+    assert markdown.count("data:image") == html.count("<svg") == 1  # the lineage
 
 
 def test_no_validation_points_and_an_audit_that_spoke_of_texts(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_no_validation_points_and_an_audit_that_spoke_of_texts(tmp_path: Path) -
 def test_markdown_pictures_stay_within_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.report_view.MARKDOWN_PICTURES", 30_000)
     markdown, html = write(make_content(), tmp_path)
-    assert 0 < markdown.count("data:image/png") < html.count("<svg") == 5
+    assert 0 < markdown.count("data:image/png") < html.count("<svg") == 6
     assert "The picture is in report.html." in markdown
     assert len(markdown) < 60_000
 
@@ -210,12 +210,57 @@ def test_every_kind_is_told_in_its_own_way(tmp_path: Path) -> None:
     assert any("before the adaptation" in str(alt) for alt in alts)
 
 
-def test_a_specialist_stands_below_the_one_it_starts_from(tmp_path: Path) -> None:
-    _, html = write(make_all_kinds(), tmp_path)
-    tree = html[html.index('<ul class="tree">') : html.index("</section>", html.index('class="tree"'))]
-    parent = tree.index("town-assistant</b>")
-    assert parent < tree.index("<ul>", parent) < tree.index("town-clerk")
-    assert "</li>" not in tree[parent : tree.index("<ul>", parent)]
+def test_the_lineage_is_one_graph_from_the_corpus_to_the_specialists(tmp_path: Path) -> None:
+    content = make_all_kinds()
+    content["models"]["assistant"]["lineage"]["reward"] = "town-clerk"
+    content["models"]["reviews"]["decision"] = {"promote": False, "alias": None, "reasons": []}
+    content["models"]["assistant"]["decision"] = {"promote": False, "alias": "challenger", "reasons": []}
+    content["models"]["foundation"]["lineage"] |= {
+        "base": EVIL,
+        "domain_data_digest": "9" * 64,
+        "corpus_digest": "8" * 64,
+    }
+    markdown, html = write(content, tmp_path)
+    parser = parse(html)
+    (alt,) = [
+        attrs["aria-label"] for tag, attrs in parser.seen if tag == "svg" and "Lineage" in str(attrs["aria-label"])
+    ]
+    assert alt is not None
+    rows = alt.removeprefix("Lineage of town: ").split("; ")
+    assert [row.split(" version")[0].split(" (")[0] for row in rows] == [
+        "corpus",
+        "tokenizer from corpus",
+        f"base {EVIL}",
+        "domain's text",
+        "town-foundation",
+        "town-reviews",
+        "town-assistant",
+        "town-clerk",
+        "town-entities",
+        "town-answers",
+    ]
+    told = dict(zip((row.split(" ")[0] for row in rows), rows, strict=True))
+    assert "8" * 12 in told["corpus"]
+    assert "8" * 13 not in told["corpus"]
+    assert "from town-foundation (weights cccccccccccc" in told["town-reviews"]
+    assert told["town-reviews"].endswith("audits 1 REFUSED, refused")
+    assert told["town-clerk"].endswith("audits none, promoted")
+    assert "from town-assistant" in told["town-clerk"]
+    assert "scored by town-clerk" in told["town-assistant"]
+    assert "a dashed line leads from a reward model" in html
+    # What the picture shows is text, of the page's colours and cut to its width.
+    drawing = html[html.index(f'aria-label="{escape(alt)}"') :]
+    drawing = drawing[: drawing.index("</svg>")]
+    assert all(word in drawing for word in ("promoted", "challenger", "refused", "1 REFUSED", "none made"))
+    assert "#0072b2" not in drawing
+    assert "Lineage of town: corpus" in markdown
+
+
+def test_a_long_name_keeps_its_ends_in_the_graph(tmp_path: Path) -> None:
+    content = make_content()
+    content["models"]["reviews"]["registered_name"] = f"a{'-very' * 20}-long-name"
+    _, html = write(content, tmp_path)
+    assert re.search(r">a-very-very-very-ver…[a-z-]*-long-name version 3<", html)
 
 
 def test_what_comes_from_outside_is_escaped_in_every_kind(tmp_path: Path) -> None:
