@@ -31,6 +31,7 @@ STEPS = {
     "assess": "score one model on held-out data",
     "audit": "audit one model",
     "mitigate": "put the mitigations of one model side by side, and keep one",
+    "guard": "measure what one model's score may have cost: robustness, forgetting, length, latency",
     "in_context": "ask one language model by prompt alone, with and without examples",
     "promote": "decide on one model and register it",
     "report": "write the report",
@@ -44,7 +45,7 @@ TERMINAL = {
     "chat": "talk with a model; chat --help says how",
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
 }
-ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "in_context", "promote")
+ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "guard", "in_context", "promote")
 
 
 def main(arguments: list[str]) -> int:

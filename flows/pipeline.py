@@ -14,6 +14,7 @@ from tasks.assess import assess
 from tasks.audit import audit
 from tasks.devices import machine
 from tasks.finetune import finetune
+from tasks.guard import UNADAPTED, guard
 from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
 from tasks.mitigate import mitigate
@@ -66,7 +67,9 @@ def judge_foundation(
     audited = audit(config, FOUNDATION, prepared, trained, assessed)
     prompted = in_context(config, FOUNDATION, trained, None) if asks(config, FOUNDATION) else None
     before = pretrained if adapted else None
-    result = Result(pretrained=before, trained=trained, assessed=assessed, audited=audited, in_context=prompted)
+    guarded = guard(config, FOUNDATION, prepared, encoded, trained, {UNADAPTED: before} if before else {})
+    found = {"trained": trained, "assessed": assessed, "audited": audited, "guarded": guarded}
+    result = Result(pretrained=before, **found).model_copy(update={"in_context": prompted})
     promoted = promote(config, FOUNDATION, prepared, encoded, result)
     return result.model_copy(update={"promoted": promoted})
 
@@ -90,6 +93,9 @@ def specialise(
         result = make()
         if config.mitigations(model):
             result = mitigated(config, model, result, make, lambda tried: mitigate(config, model, prepared, tried))
+        earlier = {FOUNDATION: start.foundation.trained, config.specialists[model].start: start.trained}
+        guarded = guard(config, model, prepared, encoded, result.trained, earlier)
+        result = result.model_copy(update={"guarded": guarded})
         if asks(config, model):
             prompted = in_context(config, model, result.trained, start.in_context)
             result = result.model_copy(update={"in_context": prompted})

@@ -9,6 +9,7 @@ from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit, reads_start
 from tasks.finetune import finetune
+from tasks.guard import UNADAPTED, guard
 from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
 from tasks.mitigate import mitigate
@@ -101,6 +102,10 @@ class Steps:
                 mitigation = self._kept(model).mitigated
                 assert mitigation is not None, f"{model}: the recipe asks for no mitigation"
                 return mitigation
+            case "guard":
+                return call(
+                    guard, recipe, model, of("prepare"), of("tokenizer"), self._trained(model), self._earlier(model)
+                )
             case "in_context":
                 before = None if model == FOUNDATION else of("in_context", recipe.specialists[model].start)
                 return call(in_context, recipe, model, self._trained(model), before)
@@ -161,6 +166,12 @@ class Steps:
         specialist = self.recipe.specialists.get(model)
         return self._trained(specialist.reward) if specialist and specialist.reward else None
 
+    def _earlier(self, model: str) -> dict[str, Receipt]:
+        """Return the weights of the models that a model was, the foundation's first."""
+        if model == FOUNDATION:
+            return {UNADAPTED: self.receipt("pretrain")} if self.recipe.adapt else {}
+        return {name: self._trained(name) for name in (FOUNDATION, self.recipe.specialists[model].start)}
+
     def _undecided(self, model: str) -> Result:
         """Return all receipts of the model but that of its own decision."""
         of, specialist = self.receipt, self.recipe.specialists.get(model)
@@ -168,6 +179,7 @@ class Steps:
             "start": self._result(specialist.start) if specialist else None,
             "reward": self._result(specialist.reward) if specialist and specialist.reward else None,
             "pretrained": of("pretrain") if model == FOUNDATION and self.recipe.adapt else None,
+            "guarded": of("guard", model),
             "in_context": of("in_context", model) if asks(self.recipe, model) else None,
         }
         return self._kept(model).model_copy(update=more)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,16 @@ from models.chat import ASSISTANT, END, USER
 from models.sampling import Sampling
 
 
+class Continuation(NamedTuple):
+    """What a model wrote after one prompt."""
+
+    text: str
+    tokens: int
+    """Without the one that ended it."""
+    ended: bool
+    """Whether the model ended it; else it was cut."""
+
+
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -29,6 +39,18 @@ def generate(
     batch_size: int = 64,
     sampling: Sampling | None = None,
 ) -> list[str]:
+    """Return the text of each prompt's continuation (`continuations`)."""
+    return [made.text for made in continuations(model, tokenizer, prompts, max_new_tokens, batch_size, sampling)]
+
+
+def continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    max_new_tokens: int,
+    batch_size: int = 64,
+    sampling: Sampling | None = None,
+) -> list[Continuation]:
     """Return the continuation of each prompt, up to the end of the turn or `max_new_tokens`; greedy by default.
 
     Prompts are whole texts with their markers (`models.chat.render`); padded on the left, they are continued by
@@ -44,7 +66,7 @@ def generate(
     model.eval()
     stops, pad = stop_ids(model, tokenizer), _pad_id(tokenizer)
     drawn = {} if sampling is None else sampling.model_dump(exclude={"seed"})
-    answers = [""] * len(prompts)
+    answers = [Continuation("", 0, False)] * len(prompts)
     with _seeded(model, sampling), torch.inference_mode():
         for numbers in plain_batches(np.array([len(row) for row in ids]), batch_size):
             chosen: list[int] = numbers.tolist()
@@ -66,7 +88,7 @@ def generate(
                 **drawn,
             )
             for line, i in enumerate(chosen):
-                answers[i] = _decode(output[line, width:].tolist(), {*stops, pad}, tokenizer).strip()
+                answers[i] = _continuation(output[line, width:].tolist(), {*stops, pad}, tokenizer)
     model.train(was_training)
     return answers
 
@@ -159,6 +181,12 @@ def _prompt_ids(
 def _pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """Return the padding token; a base without one is padded with its end of text, which the mask hides."""
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def _continuation(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerFast) -> Continuation:
+    cut = next((place for place, token in enumerate(ids) if token in stops), None)
+    tokens = len(ids) if cut is None else cut
+    return Continuation(_decode(ids, stops, tokenizer).strip(), tokens, cut is not None)
 
 
 def _decode(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerFast) -> str:

@@ -79,14 +79,31 @@ def token_array_losses(
     model.eval()
     with torch.inference_mode():
         for batch in windows(tokens, context or longest_text(model), batch_size):
-            ids = batch["ids"].to(model.device)
-            hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-            logits = model.lm_head(hidden).float().flatten(0, 1)
-            losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
-            nats.append(losses.view(ids.shape[0], -1).sum(1).cpu())
+            ids = batch["ids"]
+            nats.append(_next_token_nats(model, ids))
             counts += [ids.shape[1] - 1] * ids.shape[0]
     model.train(was_training)
     return torch.cat(nats).double().numpy(), np.array(counts)
+
+
+def window_losses(model: PreTrainedModel, windows: np.ndarray, batch_size: int = 32) -> np.ndarray:
+    """Return the nats of all tokens but the first of each window of ids, [windows, tokens], float32: [windows]."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        parts = torch.from_numpy(windows.astype(np.int64)).split(batch_size)
+        nats = torch.cat([_next_token_nats(model, part) for part in parts]).double().numpy()
+    model.train(was_training)
+    return nats
+
+
+def _next_token_nats(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Return the summed cross-entropy of each row's tokens but the first, [rows], of ids [rows, tokens]."""
+    ids = ids.to(model.device)
+    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden).float().flatten(0, 1)
+    losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
+    return losses.view(ids.shape[0], -1).sum(1).cpu()
 
 
 def classify(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from models.generation import Continuation
+
 
 class Unscorable(ValueError):
     """A model that cannot be asked in some way; the message says why, without a file."""
@@ -45,11 +47,15 @@ class TrainedModel:
 
     def answer(self, rows: Sequence[dict[str, Any]], max_new_tokens: int) -> list[str]:
         """Return the greedy answer to each instruction row."""
+        return [made.text for made in self.answers(rows, max_new_tokens)]
+
+    def answers(self, rows: Sequence[dict[str, Any]], max_new_tokens: int) -> "list[Continuation]":
+        """Return the greedy answer to each instruction row, with its length."""
         from models.chat import render
-        from models.generation import generate
+        from models.generation import continuations
 
         prompts = [render(row["instruction"], row["input"]) for row in rows]
-        return generate(self.network, self.tokenizer, prompts, max_new_tokens)
+        return continuations(self.network, self.tokenizer, prompts, max_new_tokens)
 
     def score(self, pairs: list[tuple[str, str]]) -> list[float]:
         """Return log P(continuation | prefix) of each pair, in nats."""

@@ -94,6 +94,8 @@ class Result(Config):
     audited: Receipt
     mitigated: Receipt | None = None
     """What mitigations were tried and which was kept, where the recipe asks; the receipts above are of the kept one."""
+    guarded: Receipt | None = None
+    """What its score may have cost: robustness, general knowledge, time; none before it was measured."""
     in_context: Receipt | None = None
     """What it does from a prompt alone, where the recipe asks."""
     promoted: Receipt | None = None

@@ -25,6 +25,7 @@ from tasks.encoding import TokenizerConfig
 from tasks.in_context_tasks import InContextConfig
 from tasks.mitigation import KINDS, Method, MitigationConfig
 from tasks.recipe_file import explain, override_value, read_values
+from tasks.robustness import RobustnessConfig
 from tasks.sources import DataConfig
 
 FOUNDATION = "foundation"
@@ -158,6 +159,9 @@ class Recipe(Config):
     audit: AuditConfig = AuditConfig()
     """The bias audits of every model."""
 
+    robustness: RobustnessConfig = RobustnessConfig()
+    """What classifiers are asked about negations."""
+
     in_context: InContextConfig | None = None
     """Tasks that the language models are asked by prompt alone, before and after their tuning; empty: none."""
 
@@ -193,6 +197,11 @@ class Recipe(Config):
             if self.adapt.data not in texts:
                 known = ", ".join(sorted(texts))
                 raise ValueError(f"adapt.data: {self.adapt.data!r} is no data set of kind text; there are {known}")
+        classifiers = [name for name, own in self.specialists.items() if own.task == "classification"]
+        for name in self.robustness.polarity:
+            if name not in classifiers:
+                known = ", ".join(classifiers) or "none"
+                raise ValueError(f"robustness.polarity: {name!r} is no classifier of the recipe; there are {known}")
         return self
 
     def _check_start(self, name: str, specialist: SpecialistConfig) -> None:

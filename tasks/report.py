@@ -13,6 +13,7 @@ from tasks.assess import PREDICTIONS, SCORES
 from tasks.audit import AUDITS
 from tasks.audit_table import not_asked
 from tasks.decide import load_policy
+from tasks.guard import read_guard
 from tasks.mitigate import read_mitigation
 from tasks.promote import read_decision
 from tasks.readers import read_rows
@@ -51,7 +52,10 @@ def report(
         "report",
         config={"seed": recipe.seed, "failed": failed},
         parents=[
-            receipt.part() for found in results.values() for receipt in (found.assessed, found.promoted) if receipt
+            receipt.part()
+            for found in results.values()
+            for receipt in (found.assessed, found.guarded, found.promoted)
+            if receipt
         ],
         compute=compute,
         code=("tasks.report_pages",),
@@ -143,6 +147,7 @@ def _model(recipe: Recipe, name: str, prepared: Receipt, result: Result) -> dict
         "curve": _curve(result.trained),
         "pretrained_curve": _curve(result.pretrained),
         "control_curve": _curve(control),
+        "guard": read_guard(result.guarded) if result.guarded else None,
         "in_context": in_context.table(result.in_context) if result.in_context else [],
         "examples": _examples(recipe, name, prepared.part(data).directory, result.assessed.directory / PREDICTIONS),
     }
@@ -182,7 +187,7 @@ def _cost(recipe: Recipe, name: str, result: Result) -> dict[str, float]:
     """Return seconds and FLOPs of the model's steps; of an adapted foundation both of its trainings."""
     control = _control(recipe, name, result)
     trained = [part for part in (result.pretrained, result.trained) if part is not None]
-    parts = [*trained, control, result.assessed, result.audited, result.promoted]
+    parts = [*trained, control, result.assessed, result.audited, result.guarded, result.promoted]
     return {
         "training_seconds": sum(part.cost["seconds"] for part in trained),
         "training_flops": sum(part.cost.get("flops", 0.0) for part in trained),

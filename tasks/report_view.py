@@ -5,6 +5,7 @@ from typing import Any
 
 from tasks import report_words as words
 from tasks.report_audits import arrange_audits, mitigation_view, overview
+from tasks.report_guard import guard_view
 from tasks.report_lineage import lineage_graph, lineage_view
 from tasks.report_plots import Picture, loss_curves
 from tasks.report_plots_audits import slopes
@@ -49,7 +50,9 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
     grown = [(model["registered_name"], audit) for model in content["models"].values() for audit in model["audits"]]
     slope = slopes([(name, audit) for name, audit in grown if audit["audit"].endswith("_amplification")])
     graph = lineage_graph(content["recipe"], list(content["models"].values()))
-    pictures = [slope, graph, *(picture for model in models for picture in _pictures(model))]
+    guards = [view for model in content["models"].values() if (view := guard_view(model))]
+    drawn = [picture for model in models for picture in _pictures(model)]
+    pictures = [slope, graph, *drawn, *(guard["picture"] for guard in guards)]
     told = sorted(content["models"].values(), key=lambda model: model["kind"] != "instruction")
     table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
     return {
@@ -61,6 +64,8 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
         "refusals": [(row["model"], why) for row in content["table"] if (why := _failures(row))],
         "table": table,
         "models": models,
+        "guards": guards,
+        "unguarded": [(guard["name"], *missing) for guard in guards for missing in guard["not_asked"]],
         "slopes": slope,
         "fitting": _fitting([picture for picture in pictures if picture]),
         "data": _data_view(content["data"]),

@@ -209,6 +209,19 @@ def make_all_kinds() -> dict[str, Any]:
             }
         ],
     )
+    entities["guard"] = {
+        "robustness": [changed("typos", "f1", 0.1), changed("upper", "f1", 0.0)],
+        "forgetting": [],
+        "lengths": None,
+        "latency": {
+            "latency_ms": 1.5,
+            "latency_p95_ms": 2.0,
+            "latency_noise_ms": 0.1,
+            "inputs_per_second": 1234.5,
+            "machine": f"a processor {EVIL}",
+        },
+        "not_asked": {"spaces": "its words come one by one"},
+    }
     entities["training"] |= {"trainable_parameters": 12_000, "parameters": 1_200_000}
     answers = model(
         "answers",
@@ -245,6 +258,24 @@ def make_all_kinds() -> dict[str, Any]:
         {"model": "town-broken", "kind": "rlhf", "reason": f"finetune/broken: the loss is nan at step 3 {EVIL}"}
     ]
     return content
+
+
+def changed(name: str, metric: str, lost: float) -> dict[str, Any]:
+    """Return a line of the robustness table, as `tasks.robustness.line` makes it."""
+    return {
+        "name": name,
+        "metric": metric,
+        "n": 200,
+        "changed": 150,
+        "clean": 0.9,
+        "perturbed": 0.9 - lost,
+        "lost": lost,
+        "low": lost - 0.02,
+        "high": lost + 0.02,
+        "lost_share": lost / 0.9,
+        "flips": lost,
+        "example": {"clean": EVIL, "changed": EVIL, "answer": "[]", "changed_answer": EVIL},
+    }
 
 
 def prompted(task: str, shots: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def test_every_step_leaves_a_receipt_and_every_model_a_version(workspace: Path) 
     steps = {receipt["step"] for receipt in receipts(workspace).values()}
     assert steps == {"ingest", "prepare", "tokenizer", "pretrain", "report"} | {
         f"{step}/{model}" for step, models in (("finetune", MODELS[1:]), ("scratch", CONTROLLED)) for model in models
-    } | {f"{step}/{model}" for step in ("assess", "audit", "promote") for model in MODELS}
+    } | {f"{step}/{model}" for step in ("assess", "audit", "guard", "promote") for model in MODELS}
     report = json.loads((workspace / "artifacts/tiny/report/report.json").read_text())
     assert [row["model"] for row in report["table"]] == [f"tiny-{model}" for model in MODELS]
     assert all(row["version"] == "1" for row in report["table"])

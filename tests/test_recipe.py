@@ -71,6 +71,8 @@ def tiny(tmp_path: Path) -> Path:
             "adapt.data: 'nowhere' is no data set of kind text; there are corpus",
         ),
         ("adapt={data: corpus}", "adapt.train: is missing"),
+        ("robustness.polarity={assistant: {positive: a, negative: b}}", "'assistant' is no classifier of the recipe"),
+        ("robustness.polarity={reviews: {positive: a}}", "polarity.reviews: expected a label for positive and"),
         ("in_context={tasks: {}}", "in_context.tasks: "),
         ("in_context={taks: {}}", "in_context.tasks: is missing"),
     ],

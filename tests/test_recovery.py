@@ -64,7 +64,11 @@ def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> 
     assert "failed: orphan: skipped, since broken was not made" in lines
     assert "Traceback" not in done.stdout + done.stderr
     started = [line.split()[1] for line in done.stdout.splitlines() if " starts" in line]
-    steps = ["finetune/broken", *(f"{step}/later" for step in ("finetune", "assess", "audit", "promote")), "report"]
+    steps = [
+        "finetune/broken",
+        *(f"{step}/later" for step in ("finetune", "assess", "audit", "guard", "promote")),
+        "report",
+    ]
     assert started == steps, done.stdout
     report = json.loads((workspace / "artifacts/tiny/report/report.json").read_text())
     assert [row["model"] for row in report["table"]] == [f"tiny-{model}" for model in [*MODELS, "later"]]
