@@ -68,8 +68,8 @@ def judge_foundation(
     prompted = in_context(config, FOUNDATION, trained, None) if asks(config, FOUNDATION) else None
     before = pretrained if adapted else None
     guarded = guard(config, FOUNDATION, prepared, encoded, trained, {UNADAPTED: before} if before else {})
-    found = {"trained": trained, "assessed": assessed, "audited": audited, "guarded": guarded}
-    result = Result(pretrained=before, **found).model_copy(update={"in_context": prompted})
+    result = Result(pretrained=before, trained=trained, assessed=assessed, audited=audited)
+    result = result.model_copy(update={"guarded": guarded, "in_context": prompted})
     promoted = promote(config, FOUNDATION, prepared, encoded, result)
     return result.model_copy(update={"promoted": promoted})
 

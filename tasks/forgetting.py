@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.loading import TrainedModel
+from tasks.paired import Terms, difference, terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ def same_ids(before: TrainedModel, after: TrainedModel) -> None:
 
 def measure(
     models: dict[str, TrainedModel], tuned: TrainedModel, tokens: Path, seed: int
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, tuple[Terms, Terms]]]:
     """Hold a tuned model against each of the models that it was, on `tokens`/test.bin.
 
     Args:
@@ -53,13 +54,12 @@ def measure(
 
     Returns:
         A line for each: since (its name), n (windows), before and after in bits per byte, forgetting (after minus
-        before) with low and high (95 %, windows resampled); and of every window nats and bytes.
+        before) with low and high (95 %, windows resampled); and by name the scores before and after, by window.
     """
     import numpy as np
 
     from models.bases import longest_text
     from models.scoring import window_losses
-    from tasks.audits.statistics import percentile_interval, ratio_resamples
     from tasks.encoding import token_bytes
 
     meta = json.loads((tokens / "meta.json").read_text())
@@ -67,24 +67,24 @@ def measure(
     length = min(LONGEST_WINDOW, *(longest_text(model.network) for model in (tuned, *models.values())))
     windows = choose_windows(text, length)
     first = next(iter(models.values()))
-    size = token_bytes(first.tokenizer)[windows[:, 1:]].sum(1) * np.log(2)
-    after = window_losses(tuned.network, windows)
-    table, values = [], {"bytes": (size / np.log(2)).round().astype(int).tolist(), "after": after.round(4).tolist()}
+    bits = token_bytes(first.tokenizer)[windows[:, 1:]].sum(1) * np.log(2)
+    after = terms(window_losses(tuned.network, windows), bits)
+    table: list[dict[str, Any]] = []
+    values: dict[str, tuple[Terms, Terms]] = {}
     for name, model in models.items():
         same_ids(model, tuned)
-        before = window_losses(model.network, windows)
-        estimate = float((after - before).sum() / size.sum())
-        found = percentile_interval(estimate, ratio_resamples(after - before, size, None, 2000, seed))
+        before = terms(window_losses(model.network, windows), bits)
+        found = difference(after, before, seed=seed).interval
         table.append(
             {
                 "since": name,
                 "n": len(windows),
-                "before": float(before.sum() / size.sum()),
-                "after": float(after.sum() / size.sum()),
+                "before": before.value,
+                "after": after.value,
                 "forgetting": found.estimate,
                 "low": found.low,
                 "high": found.high,
             }
         )
-        values[f"before, {name}"] = before.round(4).tolist()
+        values[name] = before, after
     return table, values

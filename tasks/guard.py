@@ -9,17 +9,20 @@ from prefect import task
 
 from models.objectives import OBJECTIVES
 from tasks.loading import TrainedModel, load
+from tasks.paired import write_items
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, run_step
 from tasks.recipe import FOUNDATION, Recipe
-from tasks.robustness import METRICS, choose, load_templates
+from tasks.robustness import METRICS, Pair, choose, load_templates
 from tasks.workspace import file_digest
 
 if TYPE_CHECKING:
     from models.generation import Continuation
 
 GUARD = "guard.json"
-ITEMS = "items.json"
+ITEMS = "items.safetensors"
+BEFORE, AFTER = "before", "after"
+"""What a guardrail compares, in `ITEMS`: contender -> guardrail -> sums, as `tasks.paired` reads them."""
 UNADAPTED = "before the adaptation"
 """What an adapted foundation was, among the models before."""
 NEW_TOKENS = 16
@@ -45,7 +48,7 @@ def guard(
         before: the language models that it was: the foundation, and the specialist that it starts from; for a
             foundation, what it was before its adaptation.
 
-    Writes ``guard.json`` (tables with intervals) and ``items.json`` (the paired values of rows and windows). The
+    Writes ``guard.json`` (tables with intervals) and ``items.safetensors`` (the sums of rows and windows). The
     metrics have ``guardrails``, plain numbers by name; times stand with the cost, since no two runs agree on them.
     """
     weights, objective = trained.part("model"), recipe.objective(model)
@@ -61,14 +64,15 @@ def guard(
 
         one = load(weights.directory, objective)
         found, items, cost = _asked(recipe, model, one, rows.directory, polarity)
-        windows: dict[str, Any] = {}
         found["forgetting"] = []
         if earlier:
             others = {name: load(part.directory, recipe.pretrain.objective) for name, part in earlier.items()}
             found["forgetting"], windows = forgetting.measure(others, one, text.directory, recipe.seed)
+            items["forgetting"] = next(iter(windows.values()))
         found["not_asked"] = not_asked(recipe, model, bool(earlier))
-        for name, content in ((GUARD, found), (ITEMS, {"robustness": items, "forgetting": windows})):
-            (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (out / GUARD).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        sides = {side: {name: pair[i] for name, pair in items.items()} for i, side in enumerate((BEFORE, AFTER))}
+        write_items(out / ITEMS, sides)
         return {"guardrails": flat(found), **cost}
 
     return run_step(
@@ -139,8 +143,8 @@ def _limit(recipe: Recipe, model: str) -> int:
 
 def _asked(
     recipe: Recipe, model: str, one: TrainedModel, rows: Path, polarity: dict[Any, str]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return robustness and lengths, the paired values of the rows, and the cost with the times."""
+) -> tuple[dict[str, Any], dict[str, Pair], dict[str, Any]]:
+    """Return robustness and lengths, the scores of the rows by guardrail, and the cost with the times."""
     from tasks import latency, robustness
 
     objective, seed = recipe.objective(model), recipe.seed
@@ -150,7 +154,7 @@ def _asked(
     answers, speed = latency.time_batch(call, asked)
     cost = {"cost": {**single, "inputs_per_second": speed}, "machine": latency.machine_name()}
     found: dict[str, Any] = {"robustness": [], "lengths": None}
-    items: dict[str, Any] = {}
+    items: dict[str, Pair] = {}
     if objective in METRICS:
         texts = _texts(answers)
         found["robustness"], items = robustness.measure(objective, lambda rows: _texts(call(rows)), asked, texts, seed)
@@ -163,6 +167,7 @@ def _asked(
         row, values = robustness.negations(one, polarity, templates, seed)
         found["robustness"].append(row)
         items[row["name"]] = values
+    items = {f"robustness_{name}": pair for name, pair in items.items()}
     if objective in ("instruction", "preference", "rlhf"):
         from models.rows import encode
 

@@ -8,24 +8,25 @@ the context of a question, the true answers and the tags stay. A negation is ano
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
 from models.config import Config
 from tasks.loading import TrainedModel
+from tasks.paired import Terms, difference, terms
 from tasks.perturbations import CHANGES, MARKS, Change, choose_words, misspell
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.random import Generator
-    from numpy.typing import NDArray
 
     from tasks.audits.statistics import Interval
 
 Row = dict[str, Any]
 Answer = Callable[[list[Row]], list[Any]]
 """Takes rows, gives what the model answers to each: a label, tags, or text."""
+Pair = tuple[Terms, Terms]
+"""The scores of the same rows as they are and changed."""
 Polarity = Literal["positive", "negative"]
 
 TEMPLATES = Path(__file__).with_suffix(".yaml")
@@ -84,18 +85,6 @@ class RobustnessConfig(Config):
         return self
 
 
-class Scored(NamedTuple):
-    """A score as a ratio of sums over rows: sum(top) / sum(bottom)."""
-
-    top: "NDArray[np.float64]"
-    bottom: "NDArray[np.float64]"
-
-    @property
-    def value(self) -> float:
-        below = float(self.bottom.sum())
-        return float(self.top.sum()) / below if below else 0.0
-
-
 def choose(rows: Sequence[Row], seed: int, most: int = MOST_ROWS) -> list[Row]:
     """Return a seeded choice of at most so many rows, in their order."""
     import numpy as np
@@ -127,57 +116,51 @@ def change_row(kind: str, row: Row, name: str, random: "Generator") -> Row | Non
     return {**row, "tokens": [change(token, random) for token in tokens]}
 
 
-def score(kind: str, answers: list[Any], rows: list[Row]) -> Scored:
+def score(kind: str, answers: list[Any], rows: list[Row]) -> Terms:
     """Score answers to rows, row by row, by the kind's metric of `METRICS`."""
     import numpy as np
 
     if kind == "classification":
-        right = [float(answer == row["label"]) for answer, row in zip(answers, rows, strict=True)]
-        return Scored(np.array(right), np.ones(len(rows)))
+        return terms([float(answer == row["label"]) for answer, row in zip(answers, rows, strict=True)])
     from tasks.metric_classes import Answers, Entities, InstructionText, compute
 
     if kind == "token_classification":
         found = compute(Entities, predictions=answers, references=[row["tags"] for row in rows])
         correct, predicted, true, *_ = np.array(found["items"], dtype=np.float64).T
-        return Scored(2 * correct, predicted + true)
+        return terms(2 * correct, predicted + true)
     if kind == "question_answering":
         found = compute(Answers, predictions=answers, references=[row["answers"]["text"] for row in rows])
     else:
         found = compute(InstructionText, predictions=answers, references=[row["output"] for row in rows])
-    values = np.array(found["items"][METRICS[kind]], dtype=np.float64)
-    return Scored(values, np.ones(len(values)))
+    return terms(found["items"][METRICS[kind]])
 
 
-def lost(clean: Scored, changed: Scored, seed: int) -> "Interval":
+def lost(clean: Terms, changed: Terms, seed: int) -> "Interval":
     """Return the clean score minus the changed one with its 95 % interval; rows are drawn with both their scores.
 
     Where no row's score differs the bootstrap has no width: what so many rows leave open is then Wilson's bound for
     0 of them.
     """
-    import numpy as np
+    from tasks.audits.statistics import wilson
 
-    from tasks.audits.statistics import percentile_interval, ratio_resamples, wilson
-
-    if all(np.array_equal(*pair) for pair in zip(clean, changed, strict=True)):
-        bound = wilson(0, len(clean.top))
+    if clean == changed:
+        bound = wilson(0, len(clean))
         return bound._replace(low=-bound.high)
-    with np.errstate(invalid="ignore"):
-        # One seed gives one draw of the rows; a draw without an entity scores 0, as the whole would.
-        first, second = (np.nan_to_num(ratio_resamples(*side, None, 2000, seed)) for side in (clean, changed))
-    return percentile_interval(clean.value - changed.value, first - second)
+    return difference(clean, changed, seed=seed).interval
 
 
 def measure(
     kind: str, answer: Answer, rows: list[Row], clean: list[Any], seed: int
-) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Return a line for every change (see `line`), and the paired values of its rows.
+) -> tuple[list[dict[str, Any]], dict[str, Pair]]:
+    """Return a line for every change (see `line`), and by change the scores of its rows.
 
     Args:
         rows: what is asked, with its truth; `clean`: the answers to the rows as they are.
     """
     import numpy as np
 
-    table, items = [], {}
+    table: list[dict[str, Any]] = []
+    items: dict[str, Pair] = {}
     for number, name in enumerate(CHANGES):
         made = [change_row(kind, row, name, np.random.default_rng((seed, number, i))) for i, row in enumerate(rows)]
         changed = [row for row in made if row is not None]
@@ -196,12 +179,12 @@ def measure(
             "changed_answer": _said(answers[shown]),
         }
         table.append(line(name, METRICS[kind], before, after, sum(touched), flips, example, seed))
-        items[name] = paired([row["id"] for row in rows], before, after, flips)
+        items[name] = before, after
     return table, items
 
 
 def line(
-    name: str, metric: str, before: Scored, after: Scored, touched: int, flips: list[bool], example: Row, seed: int
+    name: str, metric: str, before: Terms, after: Terms, touched: int, flips: list[bool], example: Row, seed: int
 ) -> dict[str, Any]:
     """Return a line of the table.
 
@@ -228,26 +211,15 @@ def line(
     }
 
 
-def paired(ids: list[str], before: Scored, after: Scored, flips: list[bool]) -> list[dict[str, Any]]:
-    """Return the values of each row as [top, bottom] of the clean score and of the changed one."""
-    columns = zip(ids, *before, *after, flips, strict=True)
-    return [
-        {"id": name, "clean": [a, b], "changed": [c, d], "flips": flipped}
-        for name, a, b, c, d, flipped in ((row[0], *map(float, row[1:5]), bool(row[5])) for row in columns)
-    ]
-
-
 def negations(
     model: TrainedModel, labels: dict[Polarity, str], templates: Templates, seed: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ask a classifier of praise and blame about sentences with and without "not"; return the line and its values.
+) -> tuple[dict[str, Any], Pair]:
+    """Ask a classifier of praise and blame about sentences with and without "not"; return the line and the scores.
 
     Praise that is negated is blame; blame that is negated is anything but blame (M. T. Ribeiro et al. 2020, table 1).
     So `flips`, the share of the pairs whose answer changes, is good here, and `lost` is what is right of the plain
     sentences and wrong of the negated ones.
     """
-    import numpy as np
-
     pairs = choose(
         [
             {**{side: template[side].format(thing=thing, word=word) for side in template}, "says": says}
@@ -264,7 +236,7 @@ def negations(
         right.append(float(first == labels[pair["says"]]))
         blamed = second == labels["negative"]
         still.append(float(blamed if pair["says"] == "positive" else not blamed))
-    before, after = (Scored(np.array(values), np.ones(len(values))) for values in (right, still))
+    before, after = terms(right), terms(still)
     flips = [first != second for first, second in zip(plain, negated, strict=True)]
     shown = next((i for i in range(len(pairs)) if right[i] and not still[i]), 0)
     example = {
@@ -273,8 +245,7 @@ def negations(
         "answer": plain[shown],
         "changed_answer": negated[shown],
     }
-    values = paired([pair["negated"] for pair in pairs], before, after, flips)
-    return line(NEGATION, "accuracy", before, after, len(pairs), flips, example, seed), values
+    return line(NEGATION, "accuracy", before, after, len(pairs), flips, example, seed), (before, after)
 
 
 def load_templates(extra: Path | None = None) -> Templates:

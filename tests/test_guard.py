@@ -53,7 +53,7 @@ def test_a_window_is_scored_as_the_assessment_scores_it(fast: PreTrainedTokenize
 
 def test_forgetting_is_the_same_bytes_before_and_after(fast: PreTrainedTokenizerFast, text: Path) -> None:
     before = TrainedModel(tiny(fast), fast)
-    table, values = forgetting.measure({"foundation": before}, before, text, 0)
+    table, _ = forgetting.measure({"foundation": before}, before, text, 0)
     assert (table[0]["forgetting"], table[0]["low"], table[0]["high"]) == (0.0, 0.0, 0.0)
     assert table[0]["since"] == "foundation"
 
@@ -70,12 +70,16 @@ def test_forgetting_is_the_same_bytes_before_and_after(fast: PreTrainedTokenizer
     hooked.remove()
     windows = forgetting.choose_windows(np.fromfile(text / "test.bin", dtype=np.uint16), 64)
     predicted = windows[:, 1:].size
-    size = sum(values["bytes"])
-    assert size == len("".join(fast.decode([i for i in window[1:] if i]) for window in windows.tolist()).encode())
+    before_terms, after_terms = values["foundation"]
+    size = after_terms.bottom.sum() / math.log(2)
+    assert size == pytest.approx(
+        len("".join(fast.decode([i for i in window[1:] if i]) for window in windows.tolist()).encode())
+    )
     assert table[0]["forgetting"] == pytest.approx(predicted / size, rel=1e-3)  # one bit a token
     assert table[0]["low"] < table[0]["forgetting"] < table[0]["high"]
     assert table[0]["after"] - table[0]["before"] == pytest.approx(table[0]["forgetting"])
-    assert math.isclose(sum(values["after"]) / math.log(2) / size, table[0]["after"], rel_tol=1e-4)
+    assert after_terms.top.sum() / math.log(2) / size == pytest.approx(table[0]["after"])
+    assert np.array_equal(before_terms.bottom, after_terms.bottom)
 
 
 def test_a_tokenizer_with_other_ids_is_refused(fast: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -124,7 +128,7 @@ def test_times_are_no_part_of_what_a_step_found(workspace: Path) -> None:
         assert receipt["cost"]["latency_ms"] > 0
         assert receipt["cost"]["inputs_per_second"] > 0
         assert not any("latency" in name or "inputs" in name for name in receipt["metrics"]["guardrails"])
-        assert sorted(receipt["files"]) == ["guard.json", "items.json"]
+        assert sorted(receipt["files"]) == ["guard.json", "items.safetensors"]
         assert "latency" not in (directory / "guard.json").read_text()
     found = json.loads((workspace / "artifacts/tiny/guard/clerk/guard.json").read_text())
     assert [row["since"] for row in found["forgetting"]] == ["foundation", "assistant"]
