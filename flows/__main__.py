@@ -34,6 +34,7 @@ STEPS = {
     "guard": "measure what one model's score may have cost: robustness, forgetting, length, latency",
     "in_context": "ask one language model by prompt alone, with and without examples",
     "promote": "decide on one model and register it",
+    "overlap": "look for the items of every set in the text that was learnt from",
     "report": "write the report",
 }
 SERVERS = {

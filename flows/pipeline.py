@@ -19,6 +19,7 @@ from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
 from tasks.mitigate import mitigate
 from tasks.mitigation import Method
+from tasks.overlap import overlap
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.promote import promote
@@ -52,7 +53,8 @@ def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) ->
         start, reward = models[specialist.start], models.get(specialist.reward)
         models[model] = _beside_others(specialise)(config, model, prepared, encoded, start, reward)
     results, failures = _collected(config, models)
-    written = report(config, ingested, prepared, encoded, results, failures.reasons())
+    overlapping = overlap(config, ingested, prepared)
+    written = report(config, ingested, prepared, encoded, overlapping, results, failures.reasons())
     if failures.errors:
         raise ModelsFailed(failures, written)
     return written

@@ -14,6 +14,7 @@ from tasks.in_context import asks, in_context
 from tasks.ingest import ingest
 from tasks.mitigate import mitigate
 from tasks.mitigation import Method
+from tasks.overlap import overlap
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.promote import promote
@@ -111,12 +112,13 @@ class Steps:
                 return call(in_context, recipe, model, self._trained(model), before)
             case "promote":
                 return call(promote, recipe, model, of("prepare"), of("tokenizer"), self._undecided(model))
+            case "overlap":
+                return call(overlap, recipe, of("ingest"), of("prepare"))
             case "report":
                 of("promote", FOUNDATION)  # without a foundation there is nothing to report
                 results, failures = self._each(recipe.models(), self._result)
-                written = call(
-                    report, recipe, of("ingest"), of("prepare"), of("tokenizer"), results, failures.reasons()
-                )
+                data = [of(step) for step in ("ingest", "prepare", "tokenizer", "overlap")]
+                written = call(report, recipe, *data, results, failures.reasons())
                 if failures.errors:
                     raise ModelsFailed(failures, written)
                 return written

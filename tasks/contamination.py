@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tasks.duplicates import WordHasher, hash_runs, list_words
+from tasks.duplicates import WordHasher, hash_all_runs, hash_runs, list_words
 from tasks.kinds import Row, Rows, list_passages
 
 if TYPE_CHECKING:
@@ -39,9 +39,13 @@ class HeldOutIndex:
 
     def add(self, held_out: str, row: Row) -> None:
         """Add one row of the held-out set of that name."""
+        self.add_passages(held_out, row["id"], list_passages(row))
+
+    def add_passages(self, held_out: str, item: str, passages: list[str]) -> None:
+        """Add an item of that set by the texts that must not be found."""
         number, checked = len(self._items), False
-        self._items.append((held_out, row["id"]))
-        for passage in list_passages(row):
+        self._items.append((held_out, item))
+        for passage in passages:
             words = self._hasher.hash_words(list_words(passage))
             length = min(self.ngram, len(words))
             if length >= min(self.min_words, self.ngram):
@@ -61,11 +65,14 @@ class HeldOutIndex:
         """Return the held-out items that a document overlaps with, in the order in which they were added."""
         if not self._runs:
             self._build()
+        if not self._runs:  # no item is long enough
+            return []
         words = list_words(text)
         hashed = self._hasher.hash_words(words)
         found: dict[int, str] = {}
+        every = hash_all_runs(hashed, self._runs)
         for length, (runs, items) in self._runs.items():
-            here = hash_runs(hashed, length)
+            here = every[length]
             left = np.searchsorted(runs, here)
             hits = np.flatnonzero(runs[np.minimum(left, len(runs) - 1)] == here)
             for hit in hits:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -42,18 +43,24 @@ class WordHasher:
 def hash_runs(words: "Hashes", length: int) -> "Hashes":
     """Return one integer for each run of `length` words, (max(0, words - length + 1),).
 
-    A polynomial modulo 2**64,
-
-    mixed by the finaliser of splitmix64 (Steele et al. 2014), so that all its bits vary.
+    A polynomial modulo 2**64, mixed by the finaliser of splitmix64 (Steele et al. 2014), so that all its bits vary.
     """
-    count = max(0, len(words) - length + 1)
-    total = np.zeros(count, np.uint64)
+    return hash_all_runs(words, [length])[length]
+
+
+def hash_all_runs(words: "Hashes", lengths: Collection[int]) -> "dict[int, Hashes]":
+    """Return `hash_runs` by length; a longer run is a shorter one and a word, so all cost what the longest does."""
+    found: dict[int, Hashes] = {}
+    total = np.zeros(len(words) + 1, np.uint64)
     with np.errstate(over="ignore"):
-        for offset in range(length):
-            total = total * np.uint64(0x9E3779B97F4A7C15) + words[offset : offset + count]
-        total = (total ^ (total >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        total = (total ^ (total >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return total ^ (total >> np.uint64(31))
+        for offset in range(max(lengths)):
+            count = max(0, len(words) - offset)
+            total = total[:count] * np.uint64(0x9E3779B97F4A7C15) + words[offset : offset + count]
+            if offset + 1 in lengths:
+                mixed = (total ^ (total >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+                mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+                found[offset + 1] = mixed ^ (mixed >> np.uint64(31))
+    return found
 
 
 def hash_shingles(words: "Hashes", length: int) -> "Hashes":

@@ -32,21 +32,26 @@ def digest_row(row: Row) -> Digests:
     prompt; the whole adds the output, or both answers of a preference. Questions on one context are one group,
     and so are dialogues (HH-RLHF) that begin with the same turn, since the answers of one stand in the next.
     """
-    if "tokens" in row:
-        asked = whole = group = " ".join(row["tokens"])
-    elif "answers" in row:
-        asked = whole = f"{row['question']}\n{row['context']}"
+    asked = whole = group = ask_of(row)
+    if "answers" in row:
         group = row["context"]
     elif "instruction" in row:
-        asked = group = f"{row['instruction']}\n{row['input']}"
         whole = f"{asked}\n{row['output']}"
     elif "prompt" in row:
-        asked = row["prompt"]
         whole = f"{asked}\n{row['chosen']}\n{row['rejected']}"
         group = asked.partition("\n\nAssistant:")[0]
-    else:
-        asked = whole = group = row["text"]
     return Digests(digest_content(whole), digest_content(asked), digest_content(group))
+
+
+def ask_of(row: Row) -> str:
+    """Return what the model is given of a row, without what it is to give."""
+    if "tokens" in row:
+        return " ".join(row["tokens"])
+    if "answers" in row:
+        return f"{row['question']}\n{row['context']}"
+    if "instruction" in row:
+        return f"{row['instruction']}\n{row['input']}"
+    return str(row["prompt"] if "prompt" in row else row["text"])
 
 
 def list_passages(row: Row) -> list[str]:

@@ -94,6 +94,11 @@ def difference(
     return Difference(percentile_interval(first.value - second.value, one - other, confidence), paired)
 
 
+def interval(own: Terms, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95) -> Interval:
+    """Return a score with its percentile interval."""
+    return percentile_interval(own.value, _draws(*own.units(), resamples, seed), confidence)
+
+
 def write_items(path: Path, found: Mapping[str, Mapping[str, Terms]]) -> None:
     """Write contender -> score -> terms as safetensors, of equal bytes for equal terms."""
     from safetensors.numpy import save_file

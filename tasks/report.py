@@ -12,9 +12,11 @@ from tasks import in_context
 from tasks.assess import PREDICTIONS, SCORES
 from tasks.audit import AUDITS
 from tasks.audit_table import not_asked
+from tasks.clean_part import clean_scores
 from tasks.decide import load_policy
 from tasks.guard import read_guard
 from tasks.mitigate import read_mitigation
+from tasks.overlap import read_overlap
 from tasks.promote import read_decision
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, Result, run_step
@@ -31,6 +33,7 @@ def report(
     ingested: Receipt,
     prepared: Receipt,
     encoded: Receipt,
+    overlapping: Receipt,
     results: dict[str, Result],
     failed: dict[str, str],
 ) -> Receipt:
@@ -42,7 +45,7 @@ def report(
     def compute(out: Path, key: str) -> dict[str, Any]:
         from tasks.report_pages import write_pages
 
-        content = gather(recipe, ingested, prepared, encoded, results, failed)
+        content = gather(recipe, ingested, prepared, encoded, overlapping, results, failed)
         (out / f"{REPORT}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_pages(content, out)
         return {"table": content["table"], "failed": content["failed"]}
@@ -52,10 +55,13 @@ def report(
         "report",
         config={"seed": recipe.seed, "failed": failed},
         parents=[
-            receipt.part()
-            for found in results.values()
-            for receipt in (found.assessed, found.guarded, found.promoted)
-            if receipt
+            overlapping.part(),
+            *(
+                receipt.part()
+                for found in results.values()
+                for receipt in (found.assessed, found.guarded, found.promoted)
+                if receipt
+            ),
         ],
         compute=compute,
         code=("tasks.report_pages",),
@@ -85,12 +91,15 @@ def gather(
     ingested: Receipt,
     prepared: Receipt,
     encoded: Receipt,
+    overlapping: Receipt,
     results: dict[str, Result],
     failed: dict[str, str],
 ) -> dict[str, Any]:
     """Return everything that the report says, as plain values."""
     policy = load_policy(Path(recipe.policy))
     models = {name: _model(recipe, name, prepared, result) for name, result in results.items()}
+    overlaps = read_overlap(overlapping)
+    targets = {name: getattr(policy, found["kind"]).target for name, found in models.items()}
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -101,15 +110,13 @@ def gather(
             "data_dvc": models[FOUNDATION]["lineage"]["data_dvc"],
         },
         "models": models,
+        "contamination": {**overlaps, "scores": clean_scores(recipe, results, overlaps["sets"], targets)},
         "failed": [
             {"model": recipe.registered_name(name), "kind": recipe.kind(name), "reason": reason}
             for name, reason in failed.items()
         ],
         "cost": {name: _cost(recipe, name, result) for name, result in results.items()},
-        "table": [
-            _row(found, getattr(policy, found["kind"]).target, _shown(recipe.objective(name)))
-            for name, found in models.items()
-        ],
+        "table": [_row(found, targets[name], _shown(recipe.objective(name))) for name, found in models.items()],
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tasks import report_words as words
 from tasks.report_audits import arrange_audits, mitigation_view, overview
+from tasks.report_contamination import contamination_view
 from tasks.report_guard import guard_view
 from tasks.report_lineage import lineage_graph, lineage_view
 from tasks.report_plots import Picture, loss_curves
@@ -69,6 +70,7 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
         "slopes": slope,
         "fitting": _fitting([picture for picture in pictures if picture]),
         "data": _data_view(content["data"]),
+        "contamination": contamination_view(content),
         "lineage_graph": graph,
         "lineage": [lineage_view(model) for model in content["models"].values()],
         "cost": _cost_view(content),

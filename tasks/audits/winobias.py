@@ -189,7 +189,7 @@ def _judge(
             for (side, job), rows in jobs.items()
         ],
         "items": {
-            "ids": digests(f"{pair.type} {_text(pair.pro)}\n{_text(pair.anti)}" for pair in pairs),
+            "ids": pair_ids(pairs),
             "values": [round(float(value), 6) for value in log_odds / 2],
             "clusters": [pair.pro.occupation for pair in pairs],
             "groups": [1 if _lean(pair) == "he" else -1 for pair in pairs],
@@ -213,6 +213,11 @@ def _judge(
         capability=capability,
         details=details,
     )
+
+
+def pair_ids(pairs: Sequence[WinoPair]) -> list[str]:
+    """Return what each pair is called in the results, whatever model is asked."""
+    return digests(f"{pair.type} {_text(pair.pro)}\n{_text(pair.anti)}" for pair in pairs)
 
 
 def _text(mention: Mention) -> str:
