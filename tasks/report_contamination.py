@@ -17,7 +17,7 @@ def contamination_view(content: dict[str, Any]) -> dict[str, Any] | None:
         "sets": [
             {
                 "name": name,
-                **{key: entry[key] for key in ("kind", "items", "unchecked", "ingested", "removed", "pretraining")},
+                **{key: entry[key] for key in ("items", "unchecked", "ingested", "removed", "pretraining")},
                 "duplicates": entry.get("duplicates"),
                 "clean": entry["clean"],
             }

@@ -254,6 +254,16 @@ def make_all_kinds() -> dict[str, Any]:
         content["models"][found["model"]] = found
         content["cost"][found["model"]] = content["cost"]["reviews"]
         content["table"].append(row(found, metric, "champion", ["pass: well."]))
+    place = {"item": EVIL, "trained_on": True, "dataset": "corpus", "document": EVIL, "ngram": f"some words {EVIL}"}
+    counts = {"kind": "test split", "items": 200, "unchecked": 3, "ingested": 9, "removed": 7, "pretraining": 2}
+    score_row = {"model": "town-clerk", "set": "pairs", "metric": "preference_accuracy", "n": 200, "value": 0.91}
+    clean = {"clean_n": 193, "clean_value": 0.5, "clean_low": None, "clean_high": None}
+    content["contamination"] = {
+        "text": f"What {EVIL} learnt from before is unknown.",
+        "ngram": 13,
+        "sets": {"pairs": {**counts, "duplicates": 5, "clean": 193, "found": [place]}},
+        "scores": [{**score_row, "low": 0.9, "high": 0.92, **clean}],
+    }
     content["failed"] = [
         {"model": "town-broken", "kind": "rlhf", "reason": f"finetune/broken: the loss is nan at step 3 {EVIL}"}
     ]

@@ -210,6 +210,16 @@ def test_every_kind_is_told_in_its_own_way(tmp_path: Path) -> None:
     assert any("before the adaptation" in str(alt) for alt in alts)
 
 
+def test_guardrails_and_contamination_are_told(tmp_path: Path) -> None:
+    page, text = write(make_all_kinds(), tmp_path)
+    for said in (page, text):
+        assert "What changed inputs cost town-entities" in said
+        assert "+0.100 [+0.080, +0.120]" in said
+        assert "its words come one by one" in said
+        assert "0.9100 [0.9000, 0.9200]" in said
+        assert "0.5000" in said
+
+
 def test_the_lineage_is_one_graph_from_the_corpus_to_the_specialists(tmp_path: Path) -> None:
     content = make_all_kinds()
     content["models"]["assistant"]["lineage"]["reward"] = "town-clerk"
