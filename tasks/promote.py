@@ -72,6 +72,9 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             _example(recipe, model, prepared),
             decision.alias,
         )
+        logged = registry.logged_model(name, version)
+        if logged is not None:
+            tracking.bind_losses(run_id, logged, trained.directory / "history.jsonl", *_learned_last(lineage))
         record = {
             **decision.model_dump(mode="json"),
             "version": version,
@@ -182,11 +185,11 @@ def _base(recipe: Recipe, foundation: Result) -> dict[str, Any]:
     found = {"base": recipe.pretrain.base, "base_digest": digest, "base_trained": recipe.pretrain.train is not None}
     if recipe.pretrain.revision:
         found["base_revision"] = recipe.pretrain.revision
-    made = _made_here(Path(recipe.pretrain.base), digest)
+    made = made_here(Path(recipe.pretrain.base), digest)
     return found | ({"base_weights_digest": made.digest} if made else {})
 
 
-def _made_here(base: Path, digest: str) -> Part | None:
+def made_here(base: Path, digest: str) -> Part | None:
     """Return the base as a part of the step that made it, where its files still have the base's ``digest``."""
     if not (base.parent / RECEIPT).is_file():
         return None
@@ -234,16 +237,24 @@ def _run(recipe: Recipe, result: Result, lineage: dict[str, Any]) -> str:
     tracking.log_scores(run_id, {"audit": estimates}, moment)
     corpus_use = "pretraining" if lineage.get("base_trained", True) else "evaluation"
     tracking.log_data(run_id, "corpus", f"data/{recipe.name}/corpus", lineage["corpus_digest"], corpus_use)
-    if lineage["own_data_digest"] != lineage["corpus_digest"]:
-        tracking.log_data(run_id, "specialist", f"data/{recipe.name}", lineage["own_data_digest"], "training")
-    if "domain_data_digest" in lineage:
-        tracking.log_data(run_id, "domain", f"data/{recipe.name}", lineage["domain_data_digest"], "pretraining")
+    name, digest = _learned_last(lineage)
+    if name != "corpus":
+        tracking.log_data(run_id, name, f"data/{recipe.name}", digest, "training")
     if lineage["data_dvc"] is not None:
         tracking.log_data(run_id, "data.dvc", "data", lineage["data_dvc"], "source")
     tracking.log_models(run_id, _parents(lineage))
     files = [history, trained.directory / "summary.json", assessed.directory, audited.directory]
     tracking.finish(run_id, files)
     return run_id
+
+
+def _learned_last(lineage: dict[str, Any]) -> tuple[str, str]:
+    """Return the name that MLflow knows a model's last text by, and its digest."""
+    if "foundation" in lineage:
+        return "specialist", lineage["own_data_digest"]
+    if "domain_data_digest" in lineage:
+        return "domain", lineage["domain_data_digest"]
+    return "corpus", lineage["corpus_digest"]
 
 
 def _parents(lineage: dict[str, Any]) -> list[str]:

@@ -160,7 +160,7 @@ def register(
     with FileLock(lock):
         version = find(name, promotion_key)
         if version is None:
-            uri = _log_model(model, task, run_id, example)
+            uri = _log_model(name, model, task, run_id, example)
             version = _create_version(name, uri, run_id, {PROMOTION_KEY: promotion_key, **tags})
         client = tracking.client()
         if alias is not None and _alias_of(name, alias) != version:
@@ -174,13 +174,13 @@ def _alias_of(name: str, alias: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _log_model(model: Path, task: str, run_id: str, example: list[Any]) -> str:
+def _log_model(name: str, model: Path, task: str, run_id: str, example: list[Any]) -> str:
     import mlflow
 
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
-            name="model",
+            name=name,
             python_model=str(SERVED),
             artifacts={"model": str(model.resolve())},
             model_config={"task": task},
@@ -192,12 +192,16 @@ def _log_model(model: Path, task: str, run_id: str, example: list[Any]) -> str:
 
 def _create_version(name: str, uri: str, run_id: str, tags: dict[str, str]) -> str:
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-    client = tracking.client()
+    client, model_id = tracking.client(), uri.removeprefix("models:/")
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(name, uri, run_id=run_id, tags=tags, model_id=uri.removeprefix("models:/"))
+    version = client.create_model_version(name, uri, run_id=run_id, tags=tags, model_id=model_id)
+    # A server says so itself; without one the pages would call the model not registered.
+    known_as = json.dumps([{"name": name, "version": version.version}])
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: known_as})
     return str(version.version)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 KEY_TAG = "alma.key"
+DIGEST = 36  # characters that MLflow keeps of a data set's digest
 BATCH = 1000  # rows that MLflow takes in one request
 
 
@@ -96,7 +97,7 @@ def log_data(run_id: str, name: str, source: str, digest: str, context: str) -> 
     """Link the run to the version of the data that it saw (MLflow keeps 36 characters of a digest)."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source, "digest": digest}))
+    dataset = Dataset(name, digest[:DIGEST], "local", json.dumps({"uri": source, "digest": digest}))
     client().log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
@@ -109,6 +110,16 @@ def log_models(run_id: str, models: Iterable[str]) -> None:
     new = [LoggedModelInput(model) for model in models if model not in there]
     if new:
         client().log_inputs(run_id, models=new)
+
+
+def bind_losses(run_id: str, model: str, history: Path, name: str, digest: str) -> None:
+    """Bind the last losses of a training to the logged model and to the data set that they were measured on."""
+    from mlflow.entities import Metric
+
+    rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    last = {row["key"]: row for row in rows if row.get("key") in ("train/loss", "valid/loss")}
+    data = {"model_id": model, "dataset_name": name, "dataset_digest": digest[:DIGEST]}
+    _log(run_id, [Metric(key, row["value"], row["time"], row["step"], **data) for key, row in last.items()])
 
 
 def finish(run_id: str, artifacts: Iterable[Path] = (), status: str = "FINISHED") -> None:

@@ -1,5 +1,6 @@
 """Lineage in both directions: on versions by hand, on random ones, and out of a real registry."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,10 @@ from workspaces import RECIPE, alma, make_workspace
 
 from flows.lineage import answer
 from tasks import registry, tracking
+from tasks.base import find_base
 from tasks.lineage import Lineage, Node, Version
+from tasks.promote import made_here
+from tasks.recipe import PretrainConfig
 from tasks.versioning import data_digest
 
 CORPUS, OTHER_CORPUS, MAIL, PAIRS, LAW = ("c0ffee" + 58 * digit for digit in "12345")
@@ -344,21 +348,43 @@ def test_a_run_is_linked_to_what_went_into_it_and_a_repeat_links_nothing_twice(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/var/mlflow/mlflow.db")
     client = tracking.client()
 
-    def linked() -> tuple[list[str], list[tuple[str, str]]]:
+    made = {name: str(registry.logged_model(f"tiny-{name}", "1")) for name in ("foundation", "assistant", "clerk")}
+
+    def linked() -> tuple[list[str], list[tuple[str, str]], list[Any]]:
         inputs = client.get_run(client.get_model_version("tiny-clerk", "1").run_id).inputs
         data = [(found.dataset.name, found.dataset.digest) for found in inputs.dataset_inputs]
-        return sorted(found.model_id for found in inputs.model_inputs), sorted(data)
+        metrics = [(row.key, row.step, row.dataset_name) for row in client.get_logged_model(made["clerk"]).metrics]
+        return sorted(found.model_id for found in inputs.model_inputs), sorted(data), sorted(metrics, key=str)
 
     tags = client.get_model_version("tiny-clerk", "1").tags
-    models, data = linked()
-    assert models == sorted(str(registry.logged_model(f"tiny-{name}", "1")) for name in ("foundation", "assistant"))
+    models, data, metrics = linked()
+    assert models == sorted([made["foundation"], made["assistant"]])
     assert data == [
         ("corpus", tags["alma.corpus_digest"][:36]),
         ("data.dvc", tags["alma.data_dvc"]),
         ("specialist", tags["alma.own_data_digest"][:36]),
     ]
+    assert {name for name, _, of in metrics if of == "specialist"} == {"train/loss", "valid/loss"}
+    assert "test/preference_accuracy" in {name for name, _, of in metrics if of is None}
+    logged = client.get_logged_model(made["clerk"])
+    assert logged.name == "tiny-clerk"
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "tiny-clerk", "version": 1}]
     (workspace / "artifacts/tiny/promote/clerk/receipt.json").unlink()
     done = alma(workspace, "promote", RECIPE, "clerk")
     assert done.returncode == 0, done.stderr
     assert "promote/clerk            starts" in done.stdout
-    assert linked() == (models, data)
+    assert linked() == (models, data, metrics)
+
+
+def test_a_base_that_was_made_here_is_found_by_its_weights(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/var/mlflow/mlflow.db")
+    directory = "artifacts/tiny/pretrain/model"
+    base = find_base(PretrainConfig(base=directory))
+    assert base is not None
+    made = made_here(Path(directory), base.digest)
+    assert made is not None
+    assert registry.find_weights(made.digest) == ("tiny-foundation", "1")
+    assert registry.find_weights("0" * 64) is None
+    assert made_here(Path(directory), "0" * 64) is None, "made again since"
+    assert made_here(Path("recipes"), base.digest) is None
