@@ -136,9 +136,9 @@ class Forwarder:
                 self.bar.show(100 * progress["progress"] / max(progress["total"], 1))
 
     def finish(self, status: str) -> None:
-        """Deliver the rest; what an outage kept back is sent again from the start."""
+        """Deliver the rest and end the run; what an outage kept back is sent again from the start."""
         self._deliver()
-        if self.run_id is not None and status == "FAILED":
+        if self.run_id is not None:
             tracking.try_to(lambda: tracking.finish(self.run_id or "", status=status))
         self.bar.show(100.0)
 
