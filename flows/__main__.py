@@ -19,6 +19,7 @@ FLOWS = {
     "evaluation": "assess the models on held-out data",
     "prompting": "ask the language models by prompt alone, with and without examples",
     "promotion": "decide on the models, register them, move aliases",
+    "transfer": "compare specialists with training from scratch, over seeds and shares of their labels",
 }
 STEPS = {
     "ingest": "sources into data/, under DVC",
@@ -148,6 +149,11 @@ def _check(recipe: str, overrides: list[str], command: str, model: str) -> None:
         known = [name for name in known if asks(config, name)]
         if not known:
             raise ValueError(f"{command}: {recipe} asks no language model by prompt (section in_context)")
+    if command == "transfer":
+        known = [name for name in known if config.transfer is not None and name in config.specialists]
+        known = [name for name in known if config.has_control(name)]
+        if not known:
+            raise ValueError(f"transfer: {recipe} has no section transfer, or no specialist with a twin from scratch")
     if command == "mitigate":
         known = [name for name in known if config.mitigations(name)]
         if not known:

@@ -9,6 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.failures import Failures, ModelsFailed, tell
 from flows.mitigation import mitigated
+from flows.trials import compared
 from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit
@@ -53,8 +54,10 @@ def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) ->
         start, reward = models[specialist.start], models.get(specialist.reward)
         models[model] = _beside_others(specialise)(config, model, prepared, encoded, start, reward)
     results, failures = _collected(config, models)
+    gains, more = _weighed(config, prepared, encoded, results)
     overlapping = overlap(config, ingested, prepared)
-    written = report(config, ingested, prepared, encoded, overlapping, results, failures.reasons())
+    written = report(config, ingested, prepared, encoded, overlapping, results, failures.reasons(), gains)
+    failures.errors |= more
     if failures.errors:
         raise ModelsFailed(failures, written)
     return written
@@ -108,6 +111,16 @@ def specialise(
     return result.model_copy(update={"promoted": promoted})
 
 
+@task
+def weigh(config: Recipe, model: str, prepared: Receipt, encoded: Receipt, start: Result) -> Receipt:
+    """Compare a specialist with training from scratch, over seeds and shares of its labels."""
+    try:
+        return compared(config, model, prepared, encoded, start.trained, lambda step, *given: step(*given))
+    except Exception as error:
+        tell(f"transfer/{model}", error)
+        raise
+
+
 def _beside_others(work: Any) -> Callable[..., Any]:
     """Return how models that wait for nothing of each other run: in threads where there are several devices.
 
@@ -122,12 +135,10 @@ def _collected(config: Recipe, models: dict[str, Any]) -> tuple[dict[str, Result
     results, failures = {FOUNDATION: models[FOUNDATION]}, Failures()
     try:
         for model in config.specialists:
-            found = models[model]
-            if hasattr(found, "wait"):
-                found.wait()
+            found = _waited(models[model])
             if failures.blocked(model, config.needs(model)):
                 continue
-            result = getattr(found, "state", found).result(raise_on_failure=False)
+            result = _outcome(found)
             if isinstance(result, Exception):
                 failures.errors[model] = result
             else:
@@ -136,3 +147,33 @@ def _collected(config: Recipe, models: dict[str, Any]) -> tuple[dict[str, Result
         machine().stopping.set()  # Ctrl-C reaches this thread alone
         raise
     return results, failures
+
+
+def _weighed(
+    config: Recipe, prepared: Receipt, encoded: Receipt, results: dict[str, Result]
+) -> tuple[dict[str, Receipt], dict[str, Exception]]:
+    """Return what the foundation is worth to each specialist that was made and is compared, and what failed there."""
+    work = {
+        model: _beside_others(weigh)(config, model, prepared, encoded, results[config.specialists[model].start])
+        for model in config.compared()
+        if model in results
+    }
+    try:
+        found = {model: _outcome(_waited(waiting)) for model, waiting in work.items()}
+    except BaseException:
+        machine().stopping.set()
+        raise
+    gains = {model: receipt for model, receipt in found.items() if not isinstance(receipt, Exception)}
+    return gains, {f"transfer/{model}": error for model, error in found.items() if isinstance(error, Exception)}
+
+
+def _waited(found: Any) -> Any:
+    """Return what `_beside_others` started, when it has ended."""
+    if hasattr(found, "wait"):
+        found.wait()
+    return found
+
+
+def _outcome(ended: Any) -> Any:
+    """Return the result of what has ended, or the exception that it ended with."""
+    return getattr(ended, "state", ended).result(raise_on_failure=False)

@@ -18,7 +18,7 @@ PORTS = {"prefect": 4200, "mlflow": 5000}
 DEPLOYMENT = "alma"
 START_WITHIN = 180.0  # seconds that a server has to answer
 STOP_WITHIN = 15.0
-FLOWS = ("pipeline", "pretraining", "finetuning", "auditing", "evaluation", "prompting", "promotion")
+FLOWS = ("pipeline", "pretraining", "finetuning", "auditing", "evaluation", "prompting", "promotion", "transfer")
 
 
 def up() -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 from flows.failures import Failures, ModelsFailed, tell
 from flows.mitigation import mitigated
+from flows.trials import compared
 from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit, reads_start
@@ -110,6 +111,9 @@ class Steps:
             case "in_context":
                 before = None if model == FOUNDATION else of("in_context", recipe.specialists[model].start)
                 return call(in_context, recipe, model, self._trained(model), before)
+            case "transfer":
+                start = self._trained(recipe.specialists[model].start)
+                return compared(recipe, model, of("prepare"), of("tokenizer"), start, call)
             case "promote":
                 return call(promote, recipe, model, of("prepare"), of("tokenizer"), self._undecided(model))
             case "overlap":
@@ -117,8 +121,11 @@ class Steps:
             case "report":
                 of("promote", FOUNDATION)  # without a foundation there is nothing to report
                 results, failures = self._each(recipe.models(), self._result)
+                judged = [model for model in recipe.compared() if model in results]
+                gains, more = self._each(judged, lambda model: of("transfer", model))
                 data = [of(step) for step in ("ingest", "prepare", "tokenizer", "overlap")]
-                written = call(report, recipe, *data, results, failures.reasons())
+                written = call(report, recipe, *data, results, failures.reasons(), gains)
+                failures.errors |= {f"transfer/{model}": error for model, error in more.errors.items()}
                 if failures.errors:
                     raise ModelsFailed(failures, written)
                 return written

@@ -31,13 +31,15 @@ def assess(
     beside: Receipt | None,
     reward: Receipt | None = None,
     method: Method | None = None,
+    trial: str = "",
 ) -> Receipt:
     """Score ``model`` on its test split, by the file of its kind in ``tasks/assessments``.
 
     A foundation stands beside the unigram distribution; a specialist beside simple baselines and another model,
     ``beside``: its twin from random weights, or the model that it was before; ``reward`` scores the answers of one
-    that learnt by rlhf; ``method`` says how it was mitigated. Writes ``scores.json`` (every score with its interval),
-    ``items.safetensors`` (its sums item by item, for paired comparisons) and, for specialists, ``predictions.jsonl``.
+    that learnt by rlhf; ``method`` says how it was mitigated, ``trial`` which of many pairs of trainings it is. Writes
+    ``scores.json`` (every score with its interval), ``items.safetensors`` (its sums item by item, for paired
+    comparisons) and, for specialists, ``predictions.jsonl``.
     """
     objective = recipe.objective(model)
     kind = import_module(f"tasks.assessments.{objective}")
@@ -73,7 +75,7 @@ def assess(
 
     return run_step(
         recipe.name,
-        step_of("assess", model, method),
+        step_of("assess", model, method or trial),
         config={"objective": objective, **config, "seed": recipe.seed},
         parents=parents,
         compute=compute,

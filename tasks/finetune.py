@@ -17,9 +17,11 @@ def finetune(
     start: Receipt,
     reward: Receipt | None = None,
     method: Method | None = None,
+    trial: str = "",
 ) -> Receipt:
     """Tune ``start`` into the specialist ``model``; ``reward`` scores its answers where it learns by rlhf.
 
-    A ``method`` mitigates what identity words do, and the result stands beside the model without it.
+    A ``method`` mitigates what identity words do, and the result stands beside the model without it; so does that of
+    a ``trial``, whose recipe differs in rows, steps and seed (`tasks.trials`).
     """
-    return train_specialist(recipe, model, "finetune", prepared, encoded, start, reward, method)
+    return train_specialist(recipe, model, "finetune", prepared, encoded, start, reward, method, trial)

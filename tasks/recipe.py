@@ -27,6 +27,7 @@ from tasks.mitigation import KINDS, Method, MitigationConfig
 from tasks.recipe_file import explain, override_value, read_values
 from tasks.robustness import RobustnessConfig
 from tasks.sources import DataConfig
+from tasks.transfer_config import TransferConfig
 
 FOUNDATION = "foundation"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -165,6 +166,9 @@ class Recipe(Config):
     in_context: InContextConfig | None = None
     """Tasks that the language models are asked by prompt alone, before and after their tuning; empty: none."""
 
+    transfer: TransferConfig | None = None
+    """What the foundation is worth to the specialists, over seeds and shares of their labels; empty: not measured."""
+
     policy: str = "mlflow/promotion.yaml"
     """The promotion policy that decides."""
 
@@ -202,6 +206,11 @@ class Recipe(Config):
             if name not in classifiers:
                 known = ", ".join(classifiers) or "none"
                 raise ValueError(f"robustness.polarity: {name!r} is no classifier of the recipe; there are {known}")
+        twins = [name for name in self.specialists if self.has_control(name)]
+        for name in self.transfer.specialists if self.transfer else []:
+            if name not in twins:
+                known = ", ".join(twins) or "none"
+                raise ValueError(f"transfer.specialists: {name!r} has no twin from scratch; there are {known}")
         return self
 
     def _check_start(self, name: str, specialist: SpecialistConfig) -> None:
@@ -258,6 +267,12 @@ class Recipe(Config):
         """Return whether a specialist has a twin from scratch."""
         return OBJECTIVES[self.specialists[model].task].control
 
+    def compared(self) -> list[str]:
+        """Return the specialists that are compared with training from scratch over seeds."""
+        if self.transfer is None:
+            return []
+        return [name for name in self.transfer.specialists or self.specialists if self.has_control(name)]
+
     def beside(self, model: str) -> str:
         """Return what a specialist is compared with: its twin from scratch, or the model that it was before."""
         return "from_scratch" if self.has_control(model) else "before"
@@ -272,9 +287,9 @@ class Recipe(Config):
         return f"{self.name}-{model}"
 
 
-def step_of(step: str, model: str, method: Method | None = None) -> str:
-    """Return the name of a step of a model, or of the same step of the model that a method mitigated."""
-    return f"{step}/{model}+{method}" if method else f"{step}/{model}"
+def step_of(step: str, model: str, variant: str | None = None) -> str:
+    """Return the name of a step of a model, or of a variant of it: mitigated by a method, or one trial of many."""
+    return f"{step}/{model}+{variant}" if variant else f"{step}/{model}"
 
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:

@@ -15,13 +15,14 @@ from tasks.audit_table import not_asked
 from tasks.clean_part import clean_scores
 from tasks.decide import load_policy
 from tasks.guard import read_guard
-from tasks.mitigate import read_mitigation
+from tasks.mitigate import NONE, read_mitigation
 from tasks.overlap import read_overlap
 from tasks.promote import read_decision
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
 from tasks.report_examples import example
+from tasks.transfer import one_pair, read_curve
 
 REPORT = "report"
 EXAMPLES = 8
@@ -36,16 +37,18 @@ def report(
     overlapping: Receipt,
     results: dict[str, Result],
     failed: dict[str, str],
+    gains: dict[str, Receipt],
 ) -> Receipt:
     """Write the report, show it on the Prefect page and keep it with the foundation's MLflow run.
 
-    ``failed`` says in one line of each model that was not made why it was not.
+    ``failed`` says in one line of each model that was not made why it was not; ``gains`` are the comparisons with
+    training from scratch over seeds, where there are such.
     """
 
     def compute(out: Path, key: str) -> dict[str, Any]:
         from tasks.report_pages import write_pages
 
-        content = gather(recipe, ingested, prepared, encoded, overlapping, results, failed)
+        content = gather(recipe, ingested, prepared, encoded, overlapping, results, failed, gains)
         (out / f"{REPORT}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_pages(content, out)
         return {"table": content["table"], "failed": content["failed"]}
@@ -62,6 +65,7 @@ def report(
                 for receipt in (found.assessed, found.guarded, found.promoted)
                 if receipt
             ),
+            *(gain.part() for gain in gains.values()),
         ],
         compute=compute,
         code=("tasks.report_pages",),
@@ -94,6 +98,7 @@ def gather(
     overlapping: Receipt,
     results: dict[str, Result],
     failed: dict[str, str],
+    gains: dict[str, Receipt],
 ) -> dict[str, Any]:
     """Return everything that the report says, as plain values."""
     policy = load_policy(Path(recipe.policy))
@@ -115,6 +120,16 @@ def gather(
             {"model": recipe.registered_name(name), "kind": recipe.kind(name), "reason": reason}
             for name, reason in failed.items()
         ],
+        "worth": {
+            name: {
+                "model": recipe.registered_name(name),
+                "curve": read_curve(gains[name]) if name in gains else None,
+                "pair": one_pair(recipe, name, targets[name], found.assessed),
+                "mitigation": found.mitigated.metrics["kept"] if found.mitigated else NONE,
+            }
+            for name, found in results.items()
+            if name != FOUNDATION and recipe.has_control(name)
+        },
         "cost": {name: _cost(recipe, name, result) for name, result in results.items()},
         "table": [_row(found, targets[name], _shown(recipe.objective(name))) for name, found in models.items()],
     }

@@ -10,6 +10,7 @@ from tasks.report_guard import guard_view
 from tasks.report_lineage import lineage_graph, lineage_view
 from tasks.report_plots import Picture, loss_curves
 from tasks.report_plots_audits import slopes
+from tasks.report_transfer import arrange_worth
 
 MARKDOWN_PICTURES = 400_000
 """Most bytes of pictures in the Markdown page, which Prefect keeps in its database; the HTML has them all."""
@@ -52,7 +53,8 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
     slope = slopes([(name, audit) for name, audit in grown if audit["audit"].endswith("_amplification")])
     graph = lineage_graph(content["recipe"], list(content["models"].values()))
     guards = [view for model in content["models"].values() if (view := guard_view(model))]
-    drawn = [picture for model in models for picture in _pictures(model)]
+    worth = arrange_worth(content.get("worth") or {})
+    drawn = [*(worth["pictures"] if worth else []), *(picture for model in models for picture in _pictures(model))]
     pictures = [slope, graph, *drawn, *(guard["picture"] for guard in guards)]
     told = sorted(content["models"].values(), key=lambda model: model["kind"] != "instruction")
     table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
@@ -67,6 +69,7 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
         "models": models,
         "guards": guards,
         "unguarded": [(guard["name"], *missing) for guard in guards for missing in guard["not_asked"]],
+        "worth": worth,
         "slopes": slope,
         "fitting": _fitting([picture for picture in pictures if picture]),
         "data": _data_view(content["data"]),

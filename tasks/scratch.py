@@ -8,6 +8,9 @@ from tasks.specialist import train_specialist
 
 
 @task
-def scratch(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt) -> Receipt:
-    """Train the specialist ``model`` without the foundation: what the foundation is worth is the difference."""
-    return train_specialist(recipe, model, "scratch", prepared, encoded, None)
+def scratch(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, trial: str = "") -> Receipt:
+    """Train the specialist ``model`` without the foundation: what the foundation is worth is the difference.
+
+    A ``trial`` is one of many such pairs, with a recipe of its own (`tasks.trials`).
+    """
+    return train_specialist(recipe, model, "scratch", prepared, encoded, None, trial=trial)

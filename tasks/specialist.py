@@ -25,10 +25,12 @@ def train_specialist(
     start: Receipt | None,
     reward: Receipt | None = None,
     method: Method | None = None,
+    trial: str = "",
 ) -> Receipt:
     """Train ``model`` of the recipe in a subprocess; without a start, the foundation's architecture anew.
 
-    With a ``method`` the training rows are mitigated first, and kept with the model as ``train.jsonl``.
+    With a ``method`` the training rows are mitigated first, and kept with the model as ``train.jsonl``. A ``trial``
+    names one of many trainings of the same model, which the recipe given tells apart.
     Only the specialist's own data, the model that it starts from with its tokenizer, and the reward model's
     weights are its parents: new data for another specialist leaves it as it is.
     """
@@ -50,7 +52,7 @@ def train_specialist(
     if method == "logit_pairing":
         config["logit_pairing"] = specialist.mitigation.logit_pairing
     trainer = specialist.train.model_dump(mode="json")
-    name = step_of(step, model, method)
+    name = step_of(step, model, method or trial)
 
     def compute(out: Path, key: str) -> dict[str, Any]:
         learnt = rows.directory / "train.jsonl"

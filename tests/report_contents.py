@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from worth_examples import curve, pair
+
 from tasks.report_pages import write_pages
 
 EVIL = "<script>alert(1)</script>|`*x*`"
@@ -267,6 +269,10 @@ def make_all_kinds() -> dict[str, Any]:
     content["failed"] = [
         {"model": "town-broken", "kind": "rlhf", "reason": f"finetune/broken: the loss is nan at step 3 {EVIL}"}
     ]
+    content["worth"] = {
+        "answers": {"model": "town-answers", "curve": curve(), "pair": pair(), "mitigation": "none"},
+        "entities": {"model": "town-entities", "curve": None, "pair": pair(), "mitigation": "cda"},
+    }
     return content
 
 

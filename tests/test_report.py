@@ -199,6 +199,12 @@ def test_every_kind_is_told_in_its_own_way(tmp_path: Path) -> None:
             "capitals",
             "-0.100 [-0.200, +0.000]",
             "from town-assistant version 3",
+            "town-entities, mitigated (CDA)",
+            "+20.0 points [+12.3, +27.6]",
+            "With 50 labels (5 %) and 80 steps it reaches 80.0 % [77.0 %, 83.0 %] F1: it beats training from scratch "
+            "(+50.0 points [+47.0, +53.0]) and majority (+70.0 points [+67.0, +73.0]).",
+            "With 1,000 labels (100 %) and 80 steps it reaches 81.2 % [78.2 %, 84.2 %] F1: it beats training from",
+            "with 50 of 1,000 labels (5 %) the foundation is where training from scratch is with all of them",
         ):
             assert said in shown, said
     assert "**Ada Cole** (PER) left **" in markdown
@@ -208,6 +214,7 @@ def test_every_kind_is_told_in_its_own_way(tmp_path: Path) -> None:
     adapted = next(alt for alt in alts if alt and "general text, valid ends at 3.5" in alt)
     assert "domain, valid ends at 2.1" in adapted
     assert any("before the adaptation" in str(alt) for alt in alts)
+    assert any("50 labels: from the foundation 80.0" in str(alt) for alt in alts)
 
 
 def test_guardrails_and_contamination_are_told(tmp_path: Path) -> None:
