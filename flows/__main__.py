@@ -45,6 +45,7 @@ SERVERS = {
 }
 TERMINAL = {
     "chat": "talk with a model; chat --help says how",
+    "compare": "two versions of a model side by side; compare --help says how",
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
 }
 ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "guard", "in_context", "promote")
@@ -60,6 +61,10 @@ def main(arguments: list[str]) -> int:
         from flows.lineage import main as lineage
 
         return lineage(arguments[1:])
+    if arguments[:1] == ["compare"]:
+        from flows.compare import main as compare
+
+        return compare(arguments[1:])
     from flows.environment import set_environment
 
     # Half a million objects of imported modules are none of them garbage: looking seldom saves a twelfth of a run

@@ -44,6 +44,8 @@ class Scores(Config):
     """Class -> its F1."""
     confusion: list[list[int]] = Field(default_factory=list)
     """Confusion matrix, true rows and predicted columns; classification alone has one."""
+    answers: list[Any] = Field(default_factory=list, exclude=True, repr=False)
+    """What a model that was assessed again answered, row by row, where the kind has a true answer."""
 
     def flat(self) -> dict[str, float]:
         """Give the plain numbers by name, as they go to the tracking server and to `decide`."""

@@ -81,14 +81,21 @@ def terms(top: ArrayLike, bottom: ArrayLike | None = None, clusters: ArrayLike |
 
 
 def difference(
-    first: Terms, second: Terms, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95
+    first: Terms,
+    second: Terms,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+    *,
+    apart: bool = False,
 ) -> Difference:
     """Return first minus second with the percentile interval of the paired bootstrap.
 
-    Two that were not asked as many items (another tokenizer cuts other windows) are drawn apart.
+    Two that were not asked as many items (another tokenizer cuts other windows) are drawn apart, and so are those of
+    which the caller knows that their items are others.
     """
     pair = [first.units(), second.units()]
-    paired = len(pair[0][0]) == len(pair[1][0])
+    paired = len(pair[0][0]) == len(pair[1][0]) and not apart
     seeds = [seed, seed] if paired else [int(word) for word in np.random.SeedSequence(seed).generate_state(2)]
     one, other = (_draws(*units, resamples, own) for units, own in zip(pair, seeds, strict=True))
     return Difference(percentile_interval(first.value - second.value, one - other, confidence), paired)

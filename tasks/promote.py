@@ -22,6 +22,10 @@ from tasks.versioning import data_digest
 from tasks.workspace import text_digest
 
 DECISION = "decision.json"
+RECIPE = "recipe"
+"""Where the recipe is kept that a version came of, as it was resolved: `recipe.json` in a directory of that name."""
+NO_PART = {"launcher"}
+"""Sections of a recipe that make no difference to what comes of it."""
 MASK = "[MASK]"
 """What a served masked model fills in, whatever its tokenizer calls it."""
 
@@ -57,7 +61,10 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
         before = _champion_evidence(recipe, model, prepared, evidence, standing, result) if standing else None
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
         lineage = _lineage(recipe, model, prepared, encoded, result)
-        run_id = _run(recipe, result, lineage)
+        (out / RECIPE).mkdir()
+        settings = recipe.model_dump(mode="json", exclude=NO_PART)
+        (out / RECIPE / "recipe.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        run_id = _run(recipe, result, lineage, out / RECIPE)
         version = registry.register(
             name,
             trained.part("model").directory,
@@ -79,6 +86,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             **decision.model_dump(mode="json"),
             "version": version,
             "run_id": run_id,
+            "champion_before": standing[0] if standing else None,
             "lineage": lineage,
         }
         (out / DECISION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -134,7 +142,7 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
     data: Part = prepared.part("corpus" if model == FOUNDATION else recipe.specialists[model].data)
     lineage: dict[str, Any] = {
         "recipe": recipe.name,
-        "recipe_digest": text_digest(recipe.model_dump_json(exclude={"launcher"})),
+        "recipe_digest": text_digest(recipe.model_dump_json(exclude=NO_PART)),
         "config_digest": text_digest(json.dumps(trained.config, sort_keys=True)),
         "commit": _commit(),
         "data_dvc": data_digest(),
@@ -223,7 +231,7 @@ def _commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _run(recipe: Recipe, result: Result, lineage: dict[str, Any]) -> str:
+def _run(recipe: Recipe, result: Result, lineage: dict[str, Any], settings: Path) -> str:
     """Return the model's MLflow run with its whole history, scores, audits and data; repeats change nothing."""
     trained, assessed, audited = result.trained, result.assessed, result.audited
     run_id = tracking.run_of(recipe.name, trained.step, trained.key, trained.config, {})
@@ -243,9 +251,17 @@ def _run(recipe: Recipe, result: Result, lineage: dict[str, Any]) -> str:
     if lineage["data_dvc"] is not None:
         tracking.log_data(run_id, "data.dvc", "data", lineage["data_dvc"], "source")
     tracking.log_models(run_id, _parents(lineage))
-    files = [history, trained.directory / "summary.json", assessed.directory, audited.directory]
-    tracking.finish(run_id, files)
+    # Under their digests: a run whose weights are assessed again, on new data, keeps the evidence of both versions.
+    for step, part in (("assess", assessed), ("audit", audited)):
+        tracking.keep(run_id, part.directory, evidence_name(step, part.digest))
+    tracking.keep(run_id, settings, evidence_name(RECIPE, lineage["recipe_digest"]))
+    tracking.finish(run_id, [history, trained.directory / "summary.json"])
     return run_id
+
+
+def evidence_name(step: str, digest: str) -> str:
+    """Return where a run keeps what one of its versions rests on."""
+    return f"{step}/{digest[:16]}"
 
 
 def _learned_last(lineage: dict[str, Any]) -> tuple[str, str]:

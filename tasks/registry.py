@@ -6,13 +6,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from tasks import tracking
 from tasks.lineage import PREFIX, Version
 from tasks.workspace import VAR
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 SERVED = Path(__file__).resolve().parent.parent / "mlflow" / "served_model.py"
 PROMOTION_KEY = "alma.promotion_key"
@@ -59,7 +62,13 @@ def start_of(name: str, version: str) -> Path | None:
 
 
 def directory_of(reference: str) -> Path | None:
-    """Return the Hugging Face directory of `name` (its champion), `name@alias` or `name/version`; None without it.
+    """Return the Hugging Face directory of `name` (its champion), `name@alias` or `name/version`; None without it."""
+    found = find_version(reference)
+    return None if found is None else model_directory(found.name, str(found.version))
+
+
+def find_version(reference: str) -> "ModelVersion | None":
+    """Return what the registry holds of `name` (its champion), `name@alias` or `name/version`; None without it.
 
     Only reads: a store that is not there yet is not made.
     """
@@ -70,9 +79,9 @@ def directory_of(reference: str) -> Path | None:
     name, slash, version = reference.partition("/")
     name, _, alias = name.partition("@")
     try:
-        if not slash:
-            version = str(tracking.client().get_model_version_by_alias(name, alias or "champion").version)
-        return model_directory(name, version)
+        if slash:
+            return tracking.client().get_model_version(name, version)
+        return tracking.client().get_model_version_by_alias(name, alias or "champion")
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None

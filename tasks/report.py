@@ -13,6 +13,7 @@ from tasks.assess import PREDICTIONS, SCORES
 from tasks.audit import AUDITS
 from tasks.audit_table import not_asked
 from tasks.clean_part import clean_scores
+from tasks.compare import compare
 from tasks.decide import load_policy
 from tasks.guard import read_guard
 from tasks.mitigate import NONE, read_mitigation
@@ -21,6 +22,7 @@ from tasks.promote import read_decision
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
+from tasks.registered import find
 from tasks.report_examples import example
 from tasks.transfer import one_pair, read_curve
 
@@ -171,8 +173,21 @@ def _model(recipe: Recipe, name: str, prepared: Receipt, result: Result) -> dict
         "control_curve": _curve(control),
         "guard": read_guard(result.guarded) if result.guarded else None,
         "in_context": in_context.table(result.in_context) if result.in_context else [],
+        "against": _against(f"{recipe.registered_name(name)}/{record['version']}", record),
         "examples": _examples(recipe, name, prepared.part(data).directory, result.assessed.directory / PREDICTIONS),
     }
+
+
+def _against(version: str, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the comparison with the champion that stood before the decision; None where none did."""
+    before = record.get("champion_before")
+    if before is None:
+        return None
+    champion = f"{record['model']}/{before}"
+    try:
+        return {"champion": champion, "found": compare(find(version), find(champion), examples=0, again=False)}
+    except ValueError as error:
+        return {"champion": champion, "found": None, "reason": str(error)}
 
 
 def _shown_audit(audit: dict[str, Any]) -> dict[str, Any]:

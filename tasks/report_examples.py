@@ -12,11 +12,11 @@ LEFT_OUT = ("id", "tokens", "question", "confidence")
 """Fields of a prediction that say again what the row says, or that are no answer."""
 
 
-def example(kind: str, row: dict[str, Any], answers: dict[str, Any]) -> dict[str, Any]:
+def example(kind: str, row: dict[str, Any] | None, answers: dict[str, Any]) -> dict[str, Any]:
     """Return one held-out row and the answers to it, as the report shows them.
 
     Args:
-        row: the row of the data set.
+        row: the row of the data set; None where it is not at hand, and only what the predictions say again is shown.
         answers: its line of the predictions: by contender what it answered, and ``truth`` where there is one.
 
     Returns ``id``, ``asked`` (a text), ``answers`` (contender -> text or `Runs`) and ``agree``, the contenders that
@@ -25,12 +25,14 @@ def example(kind: str, row: dict[str, Any], answers: dict[str, Any]) -> dict[str
     given = {name: value for name, value in answers.items() if name not in LEFT_OUT}
     truth = given.get("truth")
     if kind == "token_classification":
-        shown: dict[str, Any] = {name: entities(row["tokens"], tags) for name, tags in given.items()}
+        words = (row or answers)["tokens"]
+        shown: dict[str, Any] = {name: entities(words, tags) for name, tags in given.items()}
     else:
         shown = {name: _text(value) for name, value in given.items()}
     right = truth if kind == "question_answering" and isinstance(truth, list) else [truth]
     agree = [name for name, value in given.items() if name != "truth" and truth is not None and value in right]
-    return {"id": row["id"], "asked": _asked(kind, row), "answers": shown, "agree": agree}
+    said = asked(kind, row) if row else str(answers.get("question", ""))
+    return {"id": answers["id"], "asked": said, "answers": shown, "agree": agree}
 
 
 def entities(tokens: list[str], tags: list[str]) -> Runs:
@@ -53,7 +55,8 @@ def entities(tokens: list[str], tags: list[str]) -> Runs:
     return runs
 
 
-def _asked(kind: str, row: dict[str, Any]) -> str:
+def asked(kind: str, row: dict[str, Any]) -> str:
+    """Return what a row asks, as one text; of a tagged sentence nothing, since its answers show it."""
     match kind:
         case "classification":
             return str(row["text"])

@@ -22,7 +22,7 @@ def write_pages(content: dict[str, Any], out: Path) -> None:
     """
     page = arrange(content)
     for ending in ("md", "html"):
-        text = _templates(ending).get_template(f"report_pages.{ending}.jinja").render(page)
+        text = templates(ending).get_template(f"report_pages.{ending}.jinja").render(page)
         text = re.sub(r"\n{3,}", "\n\n", text.strip()) if ending == "md" else text.strip()
         (out / f"report.{ending}").write_text(text + "\n", encoding="utf-8")
 
@@ -51,7 +51,7 @@ def markdown_code(text: str) -> str:
     return f"{fence}{around}{line}{around}{fence}" if line.strip() else ""
 
 
-def _templates(ending: str) -> Any:
+def templates(ending: str) -> Any:
     """Return the template environment; what a template writes is escaped unless it is marked as markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

@@ -5,6 +5,7 @@ from typing import Any
 
 from tasks import report_words as words
 from tasks.report_audits import arrange_audits, mitigation_view, overview
+from tasks.report_compare import section
 from tasks.report_contamination import contamination_view
 from tasks.report_guard import guard_view
 from tasks.report_lineage import lineage_graph, lineage_view
@@ -139,6 +140,7 @@ def _model_view(model: dict[str, Any]) -> dict[str, Any]:
         "forest": overview(model),
         "mitigation": mitigation_view(model),
         "not_made": model.get("not_made") or [],
+        "against": _against_view(model.get("against")),
         "training": training,
         "in_context": [_prompted_view(row) for row in model.get("in_context") or []],
         "notes": [said for said in _notes(model) if said],
@@ -163,6 +165,11 @@ def _model_view(model: dict[str, Any]) -> dict[str, Any]:
 def _notes(model: dict[str, Any]) -> list[str]:
     training = model["training"]
     return [words.trained_share(training), words.forgetting(training), words.calibration(model["scores"])]
+
+
+def _against_view(against: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the comparison with the champion that stood before; None where none did."""
+    return against and {**against, "found": against["found"] and section(against["found"])}
 
 
 def _prompted_view(row: dict[str, Any]) -> dict[str, Any]:

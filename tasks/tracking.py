@@ -123,19 +123,31 @@ def bind_losses(run_id: str, model: str, history: Path, name: str, digest: str) 
 
 
 def finish(run_id: str, artifacts: Iterable[Path] = (), status: str = "FINISHED") -> None:
-    """End the run, with its small files (reports, histories) beside it."""
+    """End the run, with its small files (histories, summaries) beside it."""
     mlflow = client()
     for path in artifacts:
-        if path.is_dir():
-            mlflow.log_artifacts(run_id, str(path), path.name)
-        else:
-            mlflow.log_artifact(run_id, str(path))
+        mlflow.log_artifact(run_id, str(path))
     mlflow.set_terminated(run_id, status)
 
 
-def keep(run_id: str, directory: Path) -> None:
-    """Keep a directory of small files with a run, under its own name."""
-    client().log_artifacts(run_id, str(directory), directory.name)
+def keep(run_id: str, directory: Path, name: str = "") -> None:
+    """Keep a directory of small files with a run, under its own name or another."""
+    client().log_artifacts(run_id, str(directory), name or directory.name)
+
+
+def fetch(run_id: str, name: str) -> Path | None:
+    """Return a directory that was kept with a run, copied here where the store is elsewhere; None without it."""
+    import mlflow
+
+    if not client().list_artifacts(run_id, name):
+        return None
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+
+
+def params(run_id: str) -> dict[str, str]:
+    """Return the parameters of a run, nested names joined by ``.``."""
+    return dict(client().get_run(run_id).data.params)
 
 
 def try_to(action: Callable[[], None]) -> bool:

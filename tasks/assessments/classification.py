@@ -68,6 +68,7 @@ def assess_again(
     answers, probabilities = model.classify([row["text"] for row in test])
     truth = [row["label"] for row in test]
     scores = classification_scores(answers, truth, labels, resamples=0)
+    scores = scores.model_copy(update={"answers": answers})
     return _with_calibration(scores, answers, truth, probabilities.max(axis=1))
 
 

@@ -42,4 +42,5 @@ def assess_again(
 ) -> Scores:
     """Score a registered model on another test split than it was assessed on."""
     answers = contenders["model"].answer(test, specialist.max_new_tokens)
-    return instruction_scores(answers, [row["output"] for row in test], resamples=0)
+    found = instruction_scores(answers, [row["output"] for row in test], resamples=0)
+    return found.model_copy(update={"answers": answers})

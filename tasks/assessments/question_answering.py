@@ -47,4 +47,5 @@ def assess_again(
 ) -> Scores:
     """Score a registered model on another test split than it was assessed on."""
     answers = contenders["model"].find_answers(test, specialist.question_answering)
-    return answer_scores(answers, [row["answers"]["text"] for row in test], resamples=0)
+    found = answer_scores(answers, [row["answers"]["text"] for row in test], resamples=0)
+    return found.model_copy(update={"answers": answers})

@@ -44,4 +44,6 @@ def assess_again(
     contenders: dict[str, TrainedModel], specialist: SpecialistConfig, test: list[dict[str, Any]]
 ) -> Scores:
     """Score a registered model, with its own tags, on another test split than it was assessed on."""
-    return entity_scores(contenders["model"].tag(test), [row["tags"] for row in test], resamples=0)
+    answers = contenders["model"].tag(test)
+    found = entity_scores(answers, [row["tags"] for row in test], resamples=0)
+    return found.model_copy(update={"answers": answers})
