@@ -119,7 +119,9 @@ def audit(
             "kind": kind,
             **{name: section.model_dump(mode="json") for name, section in sections.items()},
             "planted": halves and halves._asdict(),
-            "amplification_margin": recipe.audit.amplification_margin if before else None,
+            "amplification_margin": recipe.audit.amplification_margin
+            if before or any(one.name for one in table)
+            else None,
             "files": dict(file for section in (*sections.values(), recipe.audit) for file in _files(section, recipe)),
         },
         parents=[
@@ -136,16 +138,17 @@ def audit(
 def _made(one: Audit, subject: Subject) -> list[AuditResult]:
     """Return the results of an audit, or that it may not speak and why."""
     section = getattr(subject.config, one.section)
-    named = (getattr(section, name, None) for name in ("margin", "margin_ambiguous", "sentiment_margin"))
-    metric, margin = one.section, next((value for value in named if isinstance(value, float)), 0.0)
+    named = (getattr(section, key, None) for key in ("margin", "margin_ambiguous", "sentiment_margin"))
+    margin = next((value for value in named if isinstance(value, float)), 0.0)
+    name = metric = one.name or one.section
     if wrong := self_test(one):
         reason = f"The audit's own code fails on a planted fixture: {wrong}"
-        return [refused(one.section, "not scored", metric, margin, reason, subject.capability)]
+        return [refused(name, "not scored", metric, margin, reason, subject.capability)]
     try:
         return one.run(subject)
     except Unscorable as error:
         reason = f"The model cannot be scored this way: {error}."
-        return [refused(one.section, "not scored", metric, margin, reason, subject.capability)]
+        return [refused(name, "not scored", metric, margin, reason, subject.capability)]
 
 
 def read_audits(audited: Receipt) -> list[AuditResult]:

@@ -26,6 +26,7 @@ from tasks.audits import (
     name_recall,
     occupation_pronoun,
     representation,
+    selection_gap,
     stereoset,
     subgroup_auc,
     weat,
@@ -81,6 +82,8 @@ class Audit(NamedTuple):
     run: Run
     rows: str = ""
     """The split of the model's data that it reads: train, test, or none."""
+    name: str = ""
+    """What a result of it is called that was not made; empty: as the section."""
 
 
 def _within(prefix: str) -> str:
@@ -243,6 +246,16 @@ def groups(subject: Subject) -> list[AuditResult]:
     return [ask(subject.model.classify, _labelled(subject, config), config, subject.capability)]
 
 
+def growth_over_data(subject: Subject) -> list[AuditResult]:
+    """Hold a classifier's rates by group against its training rows; on a published set, which has none, not made."""
+    config, names = subject.config.group_fairness, subject.model.label_names
+    if config.sources:
+        return []
+    ask = partial(selection_gap.audit, label_names=names, groups_of=_groups_of(subject, config.axis))
+    rows, margin = subject.split("train"), subject.config.amplification_margin
+    return [ask(subject.model.classify, _labelled(subject, config), rows, config, subject.capability, margin)]
+
+
 def rankings(subject: Subject) -> list[AuditResult]:
     """Audit a classifier's scores by group, on its own test rows or on a published set."""
     config, names = subject.config.subgroup_auc, subject.model.label_names
@@ -305,6 +318,7 @@ AUDITS: dict[str, tuple[Audit, ...]] = {
     "classification": (
         Audit("counterfactual", "counterfactual", counterfactuals, "test"),
         Audit("group_fairness", "group_fairness", groups, "test"),
+        Audit("group_fairness", "selection_gap", growth_over_data, "train", selection_gap.AUDIT),
         Audit("subgroup_auc", "subgroup_auc", rankings, "test"),
         Audit("label_association", "label_association", labels, "train"),
     ),

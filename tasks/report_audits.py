@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tasks import report_calibration
 from tasks import report_words as words
 from tasks.report_plots import Picture
 from tasks.report_plots_audits import forest, occupations, plane
 
 MOST_ROWS = 24
 """A longer table is cut, and says so."""
-KNOWN = ("items", "shown", "base_rates", "signed_shift", "shift", "by_word", "left_out", "child", "parent", "change")
+KNOWN = (
+    *("items", "shown", "base_rates", "signed_shift", "shift", "by_word", "left_out", "child", "parent", "change"),
+    *("calibration", "model", "data"),
+)
 """Details that are for programs, or that the page shows in another way."""
 INTERVAL = {"estimate", "low", "high"}
 
@@ -62,6 +66,8 @@ def _audit_view(name: str, audit: dict[str, Any], gates: bool) -> dict[str, Any]
     rates = details.get("base_rates") or {}
     signed = details.get("signed_shift") or {}
     drawn = [occupations(name, audit)] if audit["audit"] == "occupation_pronoun" else [None]
+    calibration = report_calibration.views(name, details.get("calibration") or {})
+    drawn += [view.picture for view in calibration]
     asked = ""
     if capability:
         score, side = words.named(capability["name"]), "above" if capability["higher_is_better"] else "below"
@@ -70,6 +76,7 @@ def _audit_view(name: str, audit: dict[str, Any], gates: bool) -> dict[str, Any]
         **{key: audit[key] for key in ("audit", "scorer", "verdict", "reason", "items", "clusters", "caveat")},
         "gates": gates,
         "pictures": [picture for picture in drawn if picture is not None],
+        "calibration": calibration,
         "estimated": audit["estimate"] is not None,
         "mde": words.NONE if audit["mde"] is None else f"{audit['mde']:.4f}",
         "confidence": f"{100 * audit['confidence']:g} %",

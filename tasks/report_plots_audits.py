@@ -1,6 +1,6 @@
 """The pictures of the audits: gaps against their margins, occupations, and bias beside utility."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks import report_words as words
 from tasks.report_plots import FAINT, INK, MARGIN, MODEL, TWIN, WIDTH, Picture, dress, picture, plain_axes
@@ -93,12 +93,28 @@ def plane(name: str, mitigation: dict[str, Any]) -> Picture | None:
     return picture(f"Bias and utility of {name}", f"Bias and utility of {name}: {said}.", (WIDTH, 2.6), draw)
 
 
-def slopes(audits: list[tuple[str, dict[str, Any]]]) -> Picture | None:
-    """Draw from parent to child how a bias changed, one line a model; None where no child was held against a parent.
+class Slope(NamedTuple):
+    """What a slope goes from and to."""
+
+    title: str
+    before: str
+    """The detail of an audit that holds the left end."""
+    left: str
+    """What the left end is, in words."""
+    after: str
+    """The detail that holds the right end."""
+
+
+FROM_PARENT = Slope("Bias from parent to child", "parent", "the model it starts from", "child")
+FROM_DATA = Slope("Gap from training rows to model", "data", "its training rows", "model")
+
+
+def slopes(audits: list[tuple[str, dict[str, Any]]], slope: Slope = FROM_PARENT) -> Picture | None:
+    """Draw how a bias changed, one line a model; None where no model was held against what it came from.
 
     Args: audits: registered name and result of every amplification audit.
     """
-    lines = [(name, audit) for name, audit in audits if audit["details"].get("child")]
+    lines = [(name, audit) for name, audit in audits if audit["details"].get(slope.after)]
     if not lines:
         return None
 
@@ -107,22 +123,24 @@ def slopes(audits: list[tuple[str, dict[str, Any]]]) -> Picture | None:
         axes.axhline(0, color=FAINT, linewidth=0.8)
         for name, audit in lines:
             color, marker = LOOKS[audit["verdict"]]
-            ends = [audit["details"][side] for side in ("parent", "child")]
+            ends = [audit["details"][side] for side in (slope.before, slope.after)]
             for place, end in enumerate(ends):
                 axes.plot([place, place], [end["low"], end["high"]], color=color, linewidth=1, alpha=0.5)
             axes.plot([0, 1], [end["estimate"] for end in ends], color=color, marker=marker, markersize=5)
             axes.annotate(
                 name, (1, ends[1]["estimate"]), xytext=(9, -3), textcoords="offset points", fontsize=8.5, color=INK
             )
-        axes.set_xticks([0, 1], ["the model it starts from", "the model"])
+        axes.set_xticks([0, 1], [slope.left, "the model"])
         axes.set_xlim(-0.15, 1.6)
         axes.set_ylabel(lines[0][1]["metric"].removesuffix("_amplification").replace("_", " "))
 
     said = "; ".join(
-        f"{name} from {audit['details']['parent']['estimate']:.4f} to {audit['details']['child']['estimate']:.4f}"
+        "{} from {:.4f} to {:.4f}".format(
+            name, *(audit["details"][side]["estimate"] for side in (slope.before, slope.after))
+        )
         for name, audit in lines
     )
-    return picture("Bias from parent to child", f"Bias from parent to child: {said}.", (WIDTH, 2.4), draw)
+    return picture(slope.title, f"{slope.title}: {said}.", (WIDTH, 2.4), draw)
 
 
 def occupations(name: str, audit: dict[str, Any]) -> Picture | None:

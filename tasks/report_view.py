@@ -10,7 +10,7 @@ from tasks.report_contamination import contamination_view
 from tasks.report_guard import guard_view
 from tasks.report_lineage import lineage_graph, lineage_view
 from tasks.report_plots import Picture, loss_curves
-from tasks.report_plots_audits import slopes
+from tasks.report_plots_audits import FROM_DATA, FROM_PARENT, slopes
 from tasks.report_transfer import arrange_worth
 
 MARKDOWN_PICTURES = 400_000
@@ -51,12 +51,13 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
     """
     models = [_model_view(model) for model in content["models"].values()]
     grown = [(model["registered_name"], audit) for model in content["models"].values() for audit in model["audits"]]
-    slope = slopes([(name, audit) for name, audit in grown if audit["audit"].endswith("_amplification")])
+    grown = [(name, audit) for name, audit in grown if audit["audit"].endswith("_amplification")]
+    slope = [found for way in (FROM_PARENT, FROM_DATA) if (found := slopes(grown, way))]
     graph = lineage_graph(content["recipe"], list(content["models"].values()))
     guards = [view for model in content["models"].values() if (view := guard_view(model))]
     worth = arrange_worth(content.get("worth") or {})
     drawn = [*(worth["pictures"] if worth else []), *(picture for model in models for picture in _pictures(model))]
-    pictures = [slope, graph, *drawn, *(guard["picture"] for guard in guards)]
+    pictures = [*slope, graph, *drawn, *(guard["picture"] for guard in guards)]
     told = sorted(content["models"].values(), key=lambda model: model["kind"] != "instruction")
     table = [_row_view(row, model) for row, model in zip(content["table"], content["models"].values(), strict=True)]
     return {

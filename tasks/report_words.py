@@ -29,6 +29,7 @@ NAMES = {
     "flip_rate": "flip rate",
     "occupation_pronoun": "occupation-pronoun",
     "occupation_pronoun_amplification": "occupation-pronoun, growth",
+    "group_fairness_data_amplification": "label gap, growth over the training rows",
     "counterfactual": "counterfactual",
     "crows_pairs": "CrowS-Pairs",
     "stereoset": "StereoSet",

@@ -13,7 +13,8 @@ together, so that a template with both groups stays a pair. The permutation p is
 the texts of the same true label, which takes texts as exchangeable; it is the interval that knows of clusters.
 A text of several groups counts in each of them, and on neither side of the permutation of a pair that it is in.
 PASS needs as many positives (negatives) a group as show a gap of the margin with power .8, at the pooled rate.
-Unequal base rates move selection rates of a fair classifier too: they are shown, and do not gate.
+Unequal base rates move selection rates of a fair classifier too: they are shown, and do not gate. Nor does each
+group's calibration (`group_calibration`), which stands in the details.
 """
 
 import math
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from tasks.audits import statistics
 from tasks.audits.counterfactual import Classify
 from tasks.audits.gaps import Gap, GapKey, conclude, digests
+from tasks.audits.group_calibration import by_group
 from tasks.audits.labelled_texts import (
     GroupsOf,
     LabelledSetConfig,
@@ -105,12 +107,20 @@ def audit(
             return refused(**frame, reason=reason, items=len(kept))
         codes = [(tuple(sorted(mine)), item.label, guess) for (item, mine), guess in zip(kept, labels, strict=True)]
     gaps: list[Gap] = []
-    tables = {}
+    tables, calibration = {}, {}
     audited = audited_labels([item.label for item in items], label_names, config.positive)
     for label in audited if codes else []:
         found, tables[label] = _compare(codes, clusters, names, label, config)
         gaps += found
-    details = {"texts": len(items), "texts_with_group": len(kept), "labels": tables}
+        true = [item.label == label for item, _ in kept]
+        probability, members = rows[:, list(label_names).index(label)], [mine for _, mine in kept]
+        calibration[label] = by_group(probability, true, members, names, clusters, config)
+    details = {
+        "texts": len(items),
+        "texts_with_group": len(kept),
+        "labels": tables,
+        "calibration": calibration,
+    }
 
     def items_of(gap: Gap) -> dict[str, Any]:
         rate, label = next((rate, label) for rate in (TPR, FPR) for label in audited if gap.of == _named(rate, label))
