@@ -9,10 +9,12 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from models.config import Config
+from tasks.audits.lexicon import load_lexicon
 from tasks.cleaning import cut_document, find_quality_fault, normalise, scrub_emails, scrub_phones
 from tasks.contamination import HeldOutIndex, remove_contamination
 from tasks.duplicates import find_near_duplicates
 from tasks.kinds import Row, Rows, check_labels, clean_row, digest_row
+from tasks.mitigation_text import TextMitigationConfig, mitigate_documents
 from tasks.readers import read_rows, write_rows
 from tasks.sources import SPLITS, DataConfig
 from tasks.splits import choose_split
@@ -68,8 +70,11 @@ class PrepareConfig(Config):
     contamination_min_words: int = Field(default=8, ge=2, le=50)
     """Held-out items shorter than the n-gram are looked up whole from this many words on."""
 
+    mitigation: TextMitigationConfig = TextMitigationConfig()
+    """What is done to the text that a foundation learns from (kind text) about who stands beside which words."""
+
     seed: int = Field(default=0, ge=0)
-    """Seed of the split and of the sketches."""
+    """Seed of the split, of the sketches, and of which documents are swapped."""
 
     @model_validator(mode="after")
     def _shares_leave_a_rest(self) -> Self:
@@ -206,13 +211,15 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
     return done, dict(counts)
 
 
-def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out: Path) -> dict[str, Any]:
+def prepare_datasets(
+    config: PrepareConfig, data: DataConfig, source: Path, out: Path, lexicon: Path | None = None
+) -> dict[str, Any]:
     """Clean and split every ingested data set of `source` into `out/<data set>/{train,valid,test}.jsonl`.
 
     Also writes `out/contamination.json`: every document to pretrain on removed for a held-out item, by ids.
     Returns {"datasets": {name: counts}, "contamination": {"<data set>/<split>": counts}}. The corpus' files
-    depend on other data sets only through documents that overlap with their held-out items. Raises ValueError
-    as `prepare_dataset`.
+    depend on other data sets only through documents that overlap with their held-out items. `lexicon` is a file of
+    further identity words for the mitigation. Raises ValueError as `prepare_dataset`, and where it has nothing to swap.
     """
     datasets: dict[str, Rows] = {}
     counts: dict[str, dict[str, Any]] = {}
@@ -228,6 +235,12 @@ def prepare_datasets(config: PrepareConfig, data: DataConfig, source: Path, out:
             if not rows_left:
                 why = f"{counts[name]['contaminated']} documents overlapped with a held-out item"
                 raise ValueError(f"{name}: no document of {split} is left; {why}")
+    if config.mitigation.method != "none":
+        words = load_lexicon(lexicon)
+        for name in sorted(texts):
+            written = datasets[name]["train"]
+            datasets[name]["train"], done = mitigate_documents(name, written, index, words, config.seed)
+            counts[name] |= done
     for name, rows in datasets.items():
         for split in SPLITS:
             write_rows(out / name / f"{split}.jsonl", rows[split])

@@ -164,7 +164,8 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
             "domain_data_digest": prepared.part(recipe.adapt.data).digest,
         }
     if model == FOUNDATION:
-        return lineage
+        method = recipe.prepare.mitigation.method
+        return lineage if method == "none" else lineage | {"mitigation": method}
     specialist, foundation = recipe.specialists[model], result.foundation
     spent = [part.cost for part in (foundation.pretrained, foundation.trained) if part is not None]
     shared = len(recipe.specialists)

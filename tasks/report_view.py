@@ -39,6 +39,9 @@ PREPARED = {
     "near_duplicates": "dropped: near duplicates",
     "label_conflicts": "of the duplicates, with another label",
     "contaminated": "dropped: overlap with a held-out item",
+    "with_identity_words": "mitigation: training documents with identity words",
+    "swapped": "of these, swapped (CDA)",
+    "swaps_left_out": "not swapped: the swap overlaps with a held-out item",
 }
 """Counts of the prepare step in the order of its work -> words; counts not named here are shown as they are."""
 
