@@ -231,7 +231,9 @@ def _answer(kind: str, line: Row) -> Any:
     """Return what the model made of a row, from its line of the predictions."""
     match kind:
         case "preference":
-            return {"chosen": line["model_chosen"], "rejected": line["model_rejected"]}
+            # What decides is what each answer gained on the model before, and the two may have had different ones.
+            gains = (line[f"model_{side}"] - line[f"before_{side}"] for side in ("chosen", "rejected"))
+            return dict(zip(("gain of the chosen", "of the rejected"), gains, strict=True))
         case "reward":
             return {"chosen": line["chosen"], "rejected": line["rejected"]}
         case "rlhf":
