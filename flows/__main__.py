@@ -37,6 +37,7 @@ STEPS = {
     "promote": "decide on one model and register it",
     "overlap": "look for the items of every set in the text that was learnt from",
     "report": "write the report",
+    "cards": "write a card for every model and data set, beside the registered versions",
 }
 SERVERS = {
     "up": "start the Prefect server, the MLflow server and the deployments",
@@ -47,6 +48,7 @@ TERMINAL = {
     "chat": "talk with a model; chat --help says how",
     "compare": "two versions of a model side by side; compare --help says how",
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
+    "export": "write a model as a directory for transformers, lm-eval and vLLM; export --help says how",
 }
 ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "guard", "in_context", "promote")
 
@@ -65,6 +67,10 @@ def main(arguments: list[str]) -> int:
         from flows.compare import main as compare
 
         return compare(arguments[1:])
+    if arguments[:1] == ["export"]:
+        from flows.export import main as export
+
+        return export(arguments[1:])
     from flows.environment import set_environment
 
     # Half a million objects of imported modules are none of them garbage: looking seldom saves a twelfth of a run

@@ -13,6 +13,7 @@ from flows.trials import compared
 from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit
+from tasks.cards import cards
 from tasks.devices import machine
 from tasks.finetune import finetune
 from tasks.guard import UNADAPTED, guard
@@ -58,6 +59,7 @@ def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) ->
     overlapping = overlap(config, ingested, prepared)
     written = report(config, ingested, prepared, encoded, overlapping, results, failures.reasons(), gains)
     failures.errors |= more
+    cards(config, prepared, results, written)
     if failures.errors:
         raise ModelsFailed(failures, written)
     return written

@@ -9,6 +9,7 @@ from flows.trials import compared
 from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit, reads_start
+from tasks.cards import cards
 from tasks.finetune import finetune
 from tasks.guard import UNADAPTED, guard
 from tasks.in_context import asks, in_context
@@ -118,7 +119,7 @@ class Steps:
                 return call(promote, recipe, model, of("prepare"), of("tokenizer"), self._undecided(model))
             case "overlap":
                 return call(overlap, recipe, of("ingest"), of("prepare"))
-            case "report":
+            case "report" | "cards":
                 of("promote", FOUNDATION)  # without a foundation there is nothing to report
                 results, failures = self._each(recipe.models(), self._result)
                 judged = [model for model in recipe.compared() if model in results]
@@ -126,9 +127,10 @@ class Steps:
                 data = [of(step) for step in ("ingest", "prepare", "tokenizer", "overlap")]
                 written = call(report, recipe, *data, results, failures.reasons(), gains)
                 failures.errors |= {f"transfer/{model}": error for model, error in more.errors.items()}
+                made = call(cards, recipe, of("prepare"), results, written) if step == "cards" else written
                 if failures.errors:
                     raise ModelsFailed(failures, written)
-                return written
+                return made
         raise ValueError(f"{step!r}: there is no such step")
 
     def _made(self, model: str, method: Method | None = None) -> Receipt:

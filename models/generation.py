@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from transformers import (
+    GenerationConfig,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -149,13 +150,18 @@ def stream(
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the tokens that end an answer of the model, in ascending order; see `ends`."""
+    return ends(model.generation_config, tokenizer)
+
+
+def ends(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Return the tokens that end a turn: `<|end|>`, a marker that opens another turn, the end of text.
 
     And what the model's own generation config names: a base may have been tuned to end its turns otherwise.
     """
     vocabulary = tokenizer.get_vocab()
     found = {vocabulary[token] for token in (END, USER, ASSISTANT) if token in vocabulary}
-    named: Any = model.generation_config.eos_token_id if model.generation_config else None
+    named: Any = config.eos_token_id if config else None
     for stop in (tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])):
         if stop is not None:
             found.add(int(stop))

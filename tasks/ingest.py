@@ -10,7 +10,7 @@ from prefect import task
 from tasks.readers import QUARANTINE, find_files, ingest_sources
 from tasks.receipts import Part, Receipt, run_step
 from tasks.recipe import Recipe
-from tasks.sources import SPLITS, DataConfig
+from tasks.sources import FOR_CARDS, SPLITS, DataConfig
 from tasks.versioning import add_data
 from tasks.workspace import DATA, VAR, file_digest, text_digest
 
@@ -36,7 +36,7 @@ def ingest(recipe: Recipe) -> Receipt:
     receipt = run_step(
         recipe.name,
         "ingest",
-        config=recipe.data.model_dump(mode="json", exclude={"root"}),
+        config=recipe.data.model_dump(mode="json", exclude={"root": True, "datasets": {"__all__": FOR_CARDS}}),
         parents=[sources],
         compute=compute,
         content=DATA / recipe.name,

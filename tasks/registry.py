@@ -45,12 +45,17 @@ def find(name: str, promotion_key: str) -> str | None:
     return max((str(version.version) for version in found), key=int, default=None)
 
 
-def model_directory(name: str, version: str) -> Path:
-    """Return the Hugging Face directory of a registered version, fetched where the store is elsewhere."""
+def version_directory(name: str, version: str) -> Path:
+    """Return the directory of a registered version with all that lies in it, fetched where the store is elsewhere."""
     import mlflow
 
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
+
+
+def model_directory(name: str, version: str) -> Path:
+    """Return the Hugging Face directory of a registered version, fetched where the store is elsewhere."""
+    return version_directory(name, version) / "artifacts" / "model"
 
 
 def start_of(name: str, version: str) -> Path | None:
@@ -63,19 +68,22 @@ def start_of(name: str, version: str) -> Path | None:
 
 def directory_of(reference: str) -> Path | None:
     """Return the Hugging Face directory of `name` (its champion), `name@alias` or `name/version`; None without it."""
-    found = find_version(reference)
-    return None if found is None else model_directory(found.name, str(found.version))
+    try:
+        found = resolve(reference)
+    except LookupError:
+        return None
+    return model_directory(found.name, str(found.version))
 
 
-def find_version(reference: str) -> "ModelVersion | None":
-    """Return what the registry holds of `name` (its champion), `name@alias` or `name/version`; None without it.
+def resolve(reference: str) -> "ModelVersion":
+    """Return what the registry holds of `name` (its champion), `name@alias` or `name/version`.
 
-    Only reads: a store that is not there yet is not made.
+    Only reads: a store that is not there yet is not made. Raises LookupError with one line that says what there is.
     """
     from mlflow.exceptions import MlflowException
 
     if not _has_store():
-        return None
+        raise LookupError(f"{reference}: the registry holds no version yet")
     name, slash, version = reference.partition("/")
     name, _, alias = name.partition("@")
     try:
@@ -84,7 +92,7 @@ def find_version(reference: str) -> "ModelVersion | None":
         return tracking.client().get_model_version_by_alias(name, alias or "champion")
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
+            raise LookupError(f"{reference}: {_there_is(name, slash and version, alias or 'champion')}") from None
         raise
 
 
@@ -146,6 +154,32 @@ def _all(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _there_is(name: str, version: str, alias: str) -> str:
+    """Say why a model's version was not found, and what is registered instead."""
+    registered = versions()
+    known = [
+        f"{name}/{found.version} ({', '.join(found.aliases) or 'no alias'})"
+        for found in registered
+        if found.name == name
+    ]
+    if not known:
+        models = dict.fromkeys(found.name for found in registered)
+        return f"no registered model of that name; there are {', '.join(models) or 'none'}"
+    return f"{f'no version {version}' if version else f'it has no {alias}'}; there are {', '.join(known)}"
+
+
+def describe(name: str, version: str, cards: Path, of_model: str, of_version: str) -> None:
+    """Keep a directory of cards beside a version's own files, and say in short what model and version are.
+
+    Again for a version that has cards: the new ones take their place.
+    """
+    client, kept = tracking.client(), logged_model(name, version)
+    assert kept is not None, f"{name}/{version} was registered by other means"
+    client.log_model_artifacts(kept, str(cards))
+    client.update_registered_model(name, description=of_model)
+    client.update_model_version(name, version, description=of_version)
 
 
 def register(

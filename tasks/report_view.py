@@ -146,7 +146,7 @@ def _model_view(model: dict[str, Any]) -> dict[str, Any]:
         "not_made": model.get("not_made") or [],
         "against": _against_view(model.get("against")),
         "training": training,
-        "in_context": [_prompted_view(row) for row in model.get("in_context") or []],
+        "in_context": [prompted_view(row) for row in model.get("in_context") or []],
         "notes": [said for said in _notes(model) if said],
         "losses": [
             (split, found.get("first"), found.get("final"), found.get("best"))
@@ -176,7 +176,7 @@ def _against_view(against: dict[str, Any] | None) -> dict[str, Any] | None:
     return against and {**against, "found": against["found"] and section(against["found"])}
 
 
-def _prompted_view(row: dict[str, Any]) -> dict[str, Any]:
+def prompted_view(row: dict[str, Any]) -> dict[str, Any]:
     """Return a line of the in-context table: a task at a number of examples, beside the model before its tuning."""
     metric = row["metric"]
     change = words.NONE

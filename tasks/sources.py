@@ -1,7 +1,7 @@
 """Where the rows of every data set come from, as written in a recipe."""
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -131,6 +131,15 @@ class Dataset(Config):
     test: list[Source] = Field(default_factory=list)
     """What is only ever measured on."""
 
+    description: str = ""
+    """For its data card: what it is, who collected it and how."""
+
+    licence: str = Field("", pattern=r"^[a-z0-9.+-]*$")
+    """For its data card: the licence as the hub names it, cc-by-4.0 for example; empty: not known."""
+
+    languages: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] = []
+    """For its data card: ISO 639 codes, en for example; empty: not known."""
+
     @model_validator(mode="after")
     def _sources_fit_the_kind(self) -> Self:
         if not self.train:
@@ -151,6 +160,10 @@ class Dataset(Config):
                 if source.kind == "starter" and split != "train":
                     raise ValueError(f"{where}: a starter table brings its own splits; list it under train")
         return self
+
+
+FOR_CARDS = {"description", "licence", "languages"}
+"""The fields of a data set that say something of it and change no row."""
 
 
 class DataConfig(Config):
