@@ -127,10 +127,11 @@ class Steps:
                 data = [of(step) for step in ("ingest", "prepare", "tokenizer", "overlap")]
                 written = call(report, recipe, *data, results, failures.reasons(), gains)
                 failures.errors |= {f"transfer/{model}": error for model, error in more.errors.items()}
-                made = call(cards, recipe, of("prepare"), results, written) if step == "cards" else written
+                if step == "cards":
+                    carded = call(cards, recipe, of("prepare"), results, written)
                 if failures.errors:
                     raise ModelsFailed(failures, written)
-                return made
+                return carded if step == "cards" else written
         raise ValueError(f"{step!r}: there is no such step")
 
     def _made(self, model: str, method: Method | None = None) -> Receipt:

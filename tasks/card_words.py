@@ -36,7 +36,7 @@ ids = model.generate(**inputs, max_new_tokens=16, do_sample=False)
 print(tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
 """
 FILL = """
-inputs = tokenizer(f"The first words {tokenizer.mask_token} a text", return_tensors="pt")
+inputs = tokenizer(f"The first words{tokenizer.mask_token} a text", return_tensors="pt")
 with torch.inference_mode():
     logits = model(**inputs).logits
 place = inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)

@@ -17,8 +17,9 @@ from tasks.card_words import KINDS, LIMITS, snippet
 from tasks.data_card import changes, learnt_from, sources
 from tasks.receipts import Receipt
 from tasks.recipe import FOUNDATION, Recipe
+from tasks.report_lineage import lineage_view
 from tasks.report_pages import templates
-from tasks.report_view import LINEAGE, prompted_view
+from tasks.report_view import prompted_view
 from tasks.tracking import flatten
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ def _view(recipe: Recipe, name: str, trained: Receipt, content: dict[str, Any]) 
         "shape": _shape(trained.part("model").directory),
         "base": recipe.pretrain.base,
         "revision": recipe.pretrain.revision,
-        "parent": lineage.get("start", lineage.get("foundation")),
-        "parent_version": lineage.get("start_version", lineage.get("foundation_version")),
+        **{key: lineage_view(model)[key] for key in ("parent", "parent_version")},
         "data": [_data(recipe, data, role, content) for role, data in roles(recipe, name)],
         "settings": _settings(trained.config),
         "training": training,
@@ -175,7 +175,7 @@ def _view(recipe: Recipe, name: str, trained: Receipt, content: dict[str, Any]) 
         "standing": _standing(model),
         "reasons": model["decision"]["reasons"],
         "share": (lineage.get("foundation_seconds_share"), lineage.get("foundation_flops_share")),
-        "lineage": [(said, lineage[key]) for key, said in LINEAGE.items() if lineage.get(key) is not None],
+        "lineage": lineage_view(model)["rows"],
         "command": f"python -m flows export {model['registered_name']}/{model['version']} <directory>",
         "snippet": Markup(snippet(model["kind"], encoder=recipe.pretrain.family == "masked")),
         "limits": LIMITS,
@@ -211,7 +211,7 @@ def _data(recipe: Recipe, name: str, role: str, content: dict[str, Any]) -> dict
 
 def _settings(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the hyper-parameters of a training step: those of its own objective, where they were set."""
-    objective = config.get("task") or config.get("objective")
+    objective = str(config.get("task") or config.get("objective"))
     own = {key: config.get(key) for key in ("max_examples", "adapter", "mitigation", objective) if config.get(key)}
     found = flatten({**(config.get("train") or {}), **own})
     return [

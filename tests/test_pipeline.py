@@ -16,7 +16,7 @@ CONTROLLED = ["reviews", "assistant"]
 
 def test_every_step_leaves_a_receipt_and_every_model_a_version(workspace: Path) -> None:
     steps = {receipt["step"] for receipt in receipts(workspace).values()}
-    assert steps == {"ingest", "prepare", "tokenizer", "pretrain", "overlap", "report"} | {
+    assert steps == {"ingest", "prepare", "tokenizer", "pretrain", "overlap", "report", "cards"} | {
         f"{step}/{model}" for step, models in (("finetune", MODELS[1:]), ("scratch", CONTROLLED)) for model in models
     } | {f"{step}/{model}" for step in ("assess", "audit", "guard", "promote") for model in MODELS}
     report = json.loads((workspace / "artifacts/tiny/report/report.json").read_text())
