@@ -91,7 +91,7 @@ with torch.inference_mode():
 
 _TALKS = (
     "Not for advice on which health, money or law depend, and not for facts that nobody checks: it answers in the "
-    "same tone whether it knows or not, and it was never taught to refuse."
+    "same tone whether it knows or not, and nothing here tested what it should refuse."
 )
 _PEOPLE = (
     "Not for deciding about a person without somebody who looks, and not for text unlike that of its training: "
@@ -177,8 +177,8 @@ KINDS = {
 """Kind of model, as the promotion policy names it -> its words."""
 
 LIMITS = (
-    "Every figure here was measured on held-out rows from the same sources as the training rows. What it does on "
-    "other text is not known.",
+    "Every figure here was measured on held-out rows of the recipe's own data sets. What the model does on other text "
+    "is not known.",
     "The audits ask about the groups that the identity lexicon names, in the words that it names them by, and about "
     "nobody else.",
 )

@@ -68,6 +68,7 @@ def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> 
         "finetune/broken",
         *(f"{step}/later" for step in ("finetune", "assess", "audit", "guard", "promote")),
         "report",
+        "cards",
     ]
     assert started == steps, done.stdout
     report = json.loads((workspace / "artifacts/tiny/report/report.json").read_text())
