@@ -32,7 +32,7 @@ up down: .venv/installed
 	@$(BIN)/python -m flows $@
 
 bench: .venv/installed
-	@for script in training tokenizing pair_scoring overhead foundation_seeds; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in training tokenizing pair_scoring overhead foundation_seeds gate; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-audits: .venv/installed
 	@$(BIN)/python benchmarks/audits.py

@@ -11,9 +11,10 @@ from tasks.assess import PREDICTIONS
 from tasks.audit import read_audits
 from tasks.audits.lexicon import load_lexicon
 from tasks.audits.verdict import AuditResult, Verdict
-from tasks.decide import OF_DATA, load_policy
+from tasks.decide import OF_DATA
 from tasks.metrics import Score
 from tasks.mitigation import COSTS, group, reweigh
+from tasks.policy import load_policy
 from tasks.preferences import ratio
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, Result, run_step

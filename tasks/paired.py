@@ -10,6 +10,7 @@ weights once and takes both scores under them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from tasks.audits.statistics import BLOCK, Interval, percentile_interval
 
 RESAMPLES = 2000
+DIGITS = 12
+"""Decimals of a difference that mean something."""
+
+Units = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Top and bottom of what is drawn, [units, parts] each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,7 @@ class Terms:
         """Return the score of all items."""
         return float(_score(self.top.sum(axis=0), self.bottom.sum(axis=0)))
 
-    def units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def units(self) -> "Units":
         """Return top and bottom of what is drawn: of the items, or summed over each cluster, [units, parts]."""
         if self.clusters is None:
             return self.top, self.bottom
@@ -91,19 +97,29 @@ def difference(
 ) -> Difference:
     """Return first minus second with the percentile interval of the paired bootstrap.
 
-    Two that were not asked as many items (another tokenizer cuts other windows) are drawn apart, and so are those of
-    which the caller knows that their items are others.
+    The bare bootstrap takes too little for proof where few items tell the two apart: of 400 answers four that only
+    the first has right would do, though a fair coin gives as much once in 16 times. So the item on which they differ
+    most is added twice, once with the sides exchanged, as A. Agresti and Y. Min (Statistics in Medicine 24, 2005)
+    add to the counts of matched pairs; of right and wrong answers the interval then leaves out 0 where the one-sided
+    sign test is below .025. Two that were not asked as many items (another tokenizer cuts other windows) are drawn
+    apart, and so are those of which the caller knows that their items are others.
     """
     pair = [first.units(), second.units()]
     paired = len(pair[0][0]) == len(pair[1][0]) and not apart
-    seeds = [seed, seed] if paired else [int(word) for word in np.random.SeedSequence(seed).generate_state(2)]
-    one, other = (_draws(*units, resamples, own) for units, own in zip(pair, seeds, strict=True))
-    return Difference(percentile_interval(first.value - second.value, one - other, confidence), paired)
+    if paired:
+        one, other = _draws(_with_exchange(*pair), resamples, seed)
+    else:
+        seeds = np.random.SeedSequence(seed).generate_state(2)
+        one, other = (_draws([units], resamples, int(own))[0] for units, own in zip(pair, seeds, strict=True))
+    # Equal sums in another order differ in the last digits, and that is no difference.
+    estimate = round(first.value - second.value, DIGITS)
+    found = percentile_interval(estimate, np.round(one - other, DIGITS), confidence)
+    return Difference(found._replace(low=min(found.low, estimate), high=max(found.high, estimate)), paired)
 
 
 def interval(own: Terms, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95) -> Interval:
     """Return a score with its percentile interval."""
-    return percentile_interval(own.value, _draws(*own.units(), resamples, seed), confidence)
+    return percentile_interval(own.value, _draws([own.units()], resamples, seed)[0], confidence)
 
 
 def write_items(path: Path, found: Mapping[str, Mapping[str, Terms]]) -> None:
@@ -139,17 +155,50 @@ def _arrays(own: Terms) -> dict[str, NDArray | None]:
 
 def _score(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over the last axis of top / bottom."""
-    return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).mean(axis=-1))
+    return np.asarray(_ratio(top, bottom).mean(axis=-1))
 
 
-def _draws(top: NDArray[np.float64], bottom: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Draw the bootstrap distribution of a score, shape (resamples,); one seed gives one draw of the units."""
-    count = len(top)
-    chance, random = np.full(count, 1 / count), np.random.default_rng(seed)
-    drawn = np.empty(resamples)
+def _ratio(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+
+
+def _with_exchange(one: Units, other: Units) -> list[Units]:
+    """Add the unit on which the two differ most, and the same with the sides exchanged."""
+    if one[0].shape != other[0].shape:  # other classes: nothing can be exchanged
+        return [one, other]
+    below = one[1].sum(axis=0), other[1].sum(axis=0)
+    pooled = _ratio(one[0].sum(axis=0) + other[0].sum(axis=0), below[0] + below[1])
+    moves = [
+        _ratio(top - pooled * bottom, np.broadcast_to(whole, top.shape)).sum(axis=1)
+        for (top, bottom), whole in zip((one, other), below, strict=True)
+    ]
+    most = int(np.abs(moves[0] - moves[1]).argmax())
+    # [side, top or bottom, part] of that unit
+    sides = np.array([[array[most] for array in units] for units in (one, other)])
+    added = [np.stack([sides[mine], sides[1 - mine]], axis=1) for mine in (0, 1)]
+    return [
+        (np.concatenate([units[0], more[0]]), np.concatenate([units[1], more[1]]))
+        for units, more in zip((one, other), added, strict=True)
+    ]
+
+
+def _draws(sides: list[Units], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Draw the bootstrap distribution of scores of the same units, shape (sides, resamples)."""
+    count = len(sides[0][0])
+    columns = [array for units in sides for array in units]
+    ends, together = np.cumsum([array.shape[1] for array in columns])[:-1], np.concatenate(columns, axis=1)
+    drawn = np.empty((len(sides), resamples))
     step = max(1, BLOCK // count)
-    for start in range(0, resamples, step):
+    for block, start in enumerate(range(0, resamples, step)):
         size = min(step, resamples - start)
-        weights = random.multinomial(count, chance, size=size).astype(np.float64)
-        drawn[start : start + size] = _score(weights @ top, weights @ bottom)
+        sums = np.split(_weights(count, size, seed, block) @ together, ends, axis=1)
+        for side in range(len(sides)):
+            drawn[side, start : start + size] = _score(sums[2 * side], sums[2 * side + 1])
     return drawn
+
+
+@lru_cache(maxsize=1)
+def _weights(count: int, size: int, seed: int, block: int) -> NDArray[np.float64]:
+    """Draw how often each unit is in each resample, [size, count]; kept for the next score of the same items."""
+    random = np.random.default_rng([seed, block])
+    return random.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)

@@ -10,11 +10,15 @@ from prefect import task
 
 from models.chat import question
 from tasks import registry, tracking
-from tasks.assess import assess_again
+from tasks.assess import ITEMS, SCORES
 from tasks.audit import read_audits
 from tasks.base import PATTERNS
-from tasks.decide import Decision, Evidence, decide, load_policy
+from tasks.champion import champion_evidence
+from tasks.decide import Decision, decide
+from tasks.evidence import Evidence, gaps
 from tasks.mitigate import NONE
+from tasks.paired import read_items
+from tasks.policy import load_policy
 from tasks.readers import read_rows
 from tasks.receipts import RECEIPT, Part, Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
@@ -44,21 +48,27 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
     promotion_key = text_digest(f"{trained.part('model').digest} {assessed.digest} {audited.digest}")
 
     def compute(out: Path, key: str) -> dict[str, Any]:
+        rules = getattr(policy, kind)
+        compared = [rules.target, *(rail.metric for rail in rules.guardrails)]
+        items = read_items(assessed.directory / ITEMS)
+        ours = items.pop("model")
+        scores = json.loads((assessed.directory / SCORES).read_text())["model"]["scores"]
         evidence = Evidence(
             model=name,
             kind=kind,
             test_digest=assessed.metrics["test_digest"],
             metrics=assessed.metrics["scores"],
+            intervals={metric: (own["low"], own["high"]) for metric, own in scores.items() if own["low"] is not None},
             baselines=assessed.metrics["baselines"],
+            to_baselines={baseline: gaps(ours, theirs, compared) for baseline, theirs in items.items()},
             # A tag of the registry holds 100,000 characters: what single items said stays in the audit's own file.
             audits=[found.model_copy(update={"details": {}}) for found in read_audits(audited)],
             mitigation=_mitigation(result),
         )
-        standing = registry.champion(name)
-        ours = registry.find(name, promotion_key)
-        if standing is not None and standing[0] == ours:
-            standing = None  # the candidate itself, decided again
-        before = _champion_evidence(recipe, model, prepared, evidence, standing, result) if standing else None
+        standing, before = registry.champion(name), None
+        if standing is not None and standing[0] != registry.find(name, promotion_key):  # else it is decided again
+            before, theirs = champion_evidence(recipe, model, prepared, evidence, standing, result, compared)
+            evidence = evidence.model_copy(update={"to_champion": gaps(ours, theirs, compared)})
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
         lineage = _lineage(recipe, model, prepared, encoded, result)
         (out / RECIPE).mkdir()
@@ -100,34 +110,6 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
         compute=compute,
         still_true=lambda receipt: registry.find(name, promotion_key) == receipt.metrics["version"],
     )
-
-
-def _champion_evidence(
-    recipe: Recipe,
-    model: str,
-    prepared: Receipt,
-    candidate: Evidence,
-    standing: tuple[str, dict[str, Any]],
-    result: Result,
-) -> Evidence:
-    """Return the champion's evidence on the candidate's test split, assessed again where it was another.
-
-    The champion of a model tuned on pairs stands against the version that it itself started from; the candidate's
-    reward model judges both.
-    """
-    version, recorded = standing
-    champion = Evidence.model_validate(recorded)
-    if champion.test_digest == candidate.test_digest:
-        return champion
-    data = "corpus" if model == FOUNDATION else recipe.specialists[model].data
-    contenders = {"model": registry.model_directory(candidate.model, version)}
-    start = None if model == FOUNDATION or recipe.has_control(model) else registry.start_of(candidate.model, version)
-    if start is not None:
-        contenders["before"] = start
-    if result.reward is not None:
-        contenders["reward"] = result.reward.trained.part("model").directory
-    scores = assess_again(recipe, model, contenders, prepared.part(data))
-    return champion.model_copy(update={"metrics": scores.flat(), "test_digest": candidate.test_digest})
 
 
 def read_decision(promoted: Receipt) -> tuple[Decision, dict[str, Any]]:
@@ -254,15 +236,10 @@ def _run(recipe: Recipe, result: Result, lineage: dict[str, Any], settings: Path
     tracking.log_models(run_id, _parents(lineage))
     # Under their digests: a run whose weights are assessed again, on new data, keeps the evidence of both versions.
     for step, part in (("assess", assessed), ("audit", audited)):
-        tracking.keep(run_id, part.directory, evidence_name(step, part.digest))
-    tracking.keep(run_id, settings, evidence_name(RECIPE, lineage["recipe_digest"]))
+        tracking.keep(run_id, part.directory, registry.evidence_name(step, part.digest))
+    tracking.keep(run_id, settings, registry.evidence_name(RECIPE, lineage["recipe_digest"]))
     tracking.finish(run_id, [history, trained.directory / "summary.json"])
     return run_id
-
-
-def evidence_name(step: str, digest: str) -> str:
-    """Return where a run keeps what one of its versions rests on."""
-    return f"{step}/{digest[:16]}"
 
 
 def _learned_last(lineage: dict[str, Any]) -> tuple[str, str]:

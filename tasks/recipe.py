@@ -20,10 +20,10 @@ from models.objectives import OBJECTIVES, Family, Pretraining, Tuning
 from models.trainer import TrainerConfig
 from tasks.audit_config import AuditConfig
 from tasks.corpus import PrepareConfig
-from tasks.decide import Kind
 from tasks.encoding import TokenizerConfig
 from tasks.in_context_tasks import InContextConfig
 from tasks.mitigation import KINDS, Method, MitigationConfig
+from tasks.policy import Kind
 from tasks.recipe_file import explain, override_value, read_values
 from tasks.robustness import RobustnessConfig
 from tasks.sources import DataConfig

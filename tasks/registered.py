@@ -13,7 +13,7 @@ from tasks.assess import ITEMS, PREDICTIONS, SCORES
 from tasks.decide import Evidence
 from tasks.lineage import PREFIX
 from tasks.paired import Terms, read_items
-from tasks.promote import DECISION, RECIPE, evidence_name
+from tasks.promote import DECISION, RECIPE
 from tasks.readers import read_rows
 from tasks.receipts import RECEIPT, Part, Receipt
 from tasks.recipe import FOUNDATION, load_recipe
@@ -121,7 +121,7 @@ class Registered:
 
     def _kept(self, step: str, digest: str) -> Path | None:
         """Return the directory of a step's results that its run keeps under their digest."""
-        return tracking.fetch(self.run_id, evidence_name(step, self.lineage.get(digest, "")))
+        return tracking.fetch(self.run_id, registry.evidence_name(step, self.lineage.get(digest, "")))
 
 
 def find(reference: str) -> Registered:

@@ -58,6 +58,21 @@ def model_directory(name: str, version: str) -> Path:
     return version_directory(name, version) / "artifacts" / "model"
 
 
+def evidence_name(step: str, digest: str) -> str:
+    """Return where a run keeps what one of its versions rests on."""
+    return f"{step}/{digest[:16]}"
+
+
+def assessed_file(name: str, version: str, file: str) -> Path | None:
+    """Return a file of the assessment that a version was decided on; None where it was not kept."""
+    found = tracking.client().get_model_version(name, version)
+    if found.run_id is None:
+        return None
+    kept = f"{evidence_name('assess', found.tags.get('alma.assessment_digest', ''))}"
+    there = [entry.path for entry in tracking.client().list_artifacts(found.run_id, kept)]
+    return tracking.fetch(found.run_id, f"{kept}/{file}") if f"{kept}/{file}" in there else None
+
+
 def start_of(name: str, version: str) -> Path | None:
     """Return the directory of the version that a registered version was tuned from, by its lineage; None if unknown."""
     tags = tracking.client().get_model_version(name, version).tags

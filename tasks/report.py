@@ -9,15 +9,17 @@ from typing import Any
 from prefect import task
 
 from tasks import in_context
-from tasks.assess import PREDICTIONS, SCORES
+from tasks.assess import ITEMS, PREDICTIONS, SCORES
 from tasks.audit import AUDITS
 from tasks.audit_table import not_asked
 from tasks.clean_part import clean_scores
 from tasks.compare import compare
-from tasks.decide import load_policy
+from tasks.evidence import gaps
 from tasks.guard import read_guard
 from tasks.mitigate import NONE, read_mitigation
 from tasks.overlap import read_overlap
+from tasks.paired import read_items
+from tasks.policy import load_policy
 from tasks.promote import read_decision
 from tasks.readers import read_rows
 from tasks.receipts import Receipt, Result, run_step
@@ -163,6 +165,7 @@ def _model(recipe: Recipe, name: str, prepared: Receipt, result: Result) -> dict
         "lineage": record["lineage"],
         "scores": json.loads((result.assessed.directory / SCORES).read_text()),
         "baselines": result.assessed.metrics["baselines"],
+        "gaps": _gaps(recipe, name, result),
         "audits": [_shown_audit(audit) for audit in json.loads((result.audited.directory / AUDITS).read_text())],
         "gates": getattr(load_policy(Path(recipe.policy)), recipe.kind(name)).audits,
         "not_made": not_asked(recipe.kind(name), recipe.audit),
@@ -188,6 +191,15 @@ def _against(version: str, record: dict[str, Any]) -> dict[str, Any] | None:
         return {"champion": champion, "found": compare(find(version), find(champion), examples=0, again=False)}
     except ValueError as error:
         return {"champion": champion, "found": None, "reason": str(error)}
+
+
+def _gaps(recipe: Recipe, name: str, result: Result) -> dict[str, Any]:
+    """Return score -> the paired gap to the twin from scratch, or to the model before; a foundation has neither."""
+    if name == FOUNDATION:
+        return {}
+    items = read_items(result.assessed.directory / ITEMS)
+    ours, theirs = items["model"], items.get(recipe.beside(name), {})
+    return {score: gap.model_dump(mode="json") for score, gap in gaps(ours, theirs, sorted(ours)).items()}
 
 
 def _shown_audit(audit: dict[str, Any]) -> dict[str, Any]:

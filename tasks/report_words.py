@@ -187,50 +187,58 @@ MEASURED = {
 """Kind -> the score that tells what its start is worth to it, and the words around the figure."""
 
 
+UNSHOWN = "its interval holds 0, so no difference is shown"
+
+
+def difference(metric: str, gap: dict[str, Any]) -> str:
+    """Write the gap between two scores with its interval; of percentages in points.
+
+    >>> difference("accuracy", {"difference": 0.0175, "low": 0.005, "high": 0.0327})
+    '+1.8 points [+0.5, +3.3]'
+    """
+    scale, unit, digits = (100, " points", 1) if metric in PERCENT else (1, "", 3)
+    middle, low, high = (
+        f"{round(scale * gap[key], digits) + 0.0:+.{digits}f}" for key in ("difference", "low", "high")
+    )
+    return f"{middle}{unit} [{low}, {high}]"
+
+
 def thesis(model: dict[str, Any]) -> str | None:
     """Say what a specialist gained over what stands beside it, as far as the numbers go; None where nothing does.
 
     Beside it stands its twin from scratch, or the model that it was before. A difference is called one only where
-    the two intervals do not overlap, or where that of the paired gain (rlhf has one) leaves out 0.
+    the interval of the paired gap leaves out 0.
     """
     # Only the starter's questions are known to ask for what the pretraining text alone holds.
     planted = model["kind"] == "instruction" and model.get("sources") == ["starter"]
     metric, words = ("exact_match", "answers {} exactly") if planted else MEASURED.get(model["kind"], ("", ""))
     beside = next((name for name in ("from_scratch", "before") if name in model["scores"]), "")
     ours, other = (model["scores"].get(name, {}).get("scores", {}).get(metric) for name in ("model", beside))
-    if ours is None or other is None:
+    gap = model["gaps"].get(metric)
+    if ours is None or other is None or gap is None:
         return None
     x, y = scored(metric, ours), scored(metric, other)
-    ahead, behind = _end(ours, -1) > _end(other, 1), _end(other, -1) > _end(ours, 1)
+    ahead, behind = gap["low"] > 0, gap["high"] < 0
+    change = f"a paired difference of {difference(metric, gap)}"
     if beside == "before":
-        said = f"{model['registered_name']} {words.format(x)}, {y} before the tuning"
-        gain = model["scores"]["model"]["scores"].get("reward_gain")
-        if gain is None:
-            return f"{said}: {_change(ahead, behind, 'the intervals overlap')}."
-        ahead, behind = _end(gain, -1) > 0, _end(gain, 1) < 0
-        said += f", a gain of {scored('reward_gain', gain)} on the same prompts"
-        return f"{said}: {_change(ahead, behind, 'the interval of the gain holds 0')}."
+        said = f"{model['registered_name']} {words.format(x)}, {y} before the tuning, {change}"
+        verdict = "the tuning took hold" if ahead else "the tuning made it worse" if behind else UNSHOWN
+        return f"{said}: {verdict}."
     asked = "Asked about things that stand only in the pretraining text, " if planted else ""
     said = (
         f"{asked}{model['registered_name']} {words.format(x)} when it starts from the foundation and {y} when it is "
-        "trained from scratch on the same budget"
+        f"trained from scratch on the same budget, {change}"
     )
     if not planted:
-        verdict = "pretraining helps here" if ahead else "here the foundation makes it worse" if behind else ""
-        return f"{said}: {verdict or 'the intervals overlap, so no difference is shown'}."
+        verdict = "pretraining helps here" if ahead else "here the foundation makes it worse" if behind else UNSHOWN
+        return f"{said}: {verdict}."
     if ahead:
         if ours["value"] >= 0.5:
             return f"{said}: pretraining holds the knowledge, fine-tuning the skill."
         return f"{said}: pretraining holds knowledge that fine-tuning alone does not give, but most is missed."
     if behind:
         return f"{said}: here the foundation makes it worse, so this run speaks against the thesis."
-    return f"{said}: the intervals overlap, so this run does not show that pretraining holds the knowledge."
-
-
-def _change(ahead: bool, behind: bool, neither: str) -> str:
-    if ahead:
-        return "the tuning took hold"
-    return "the tuning made it worse" if behind else f"{neither}, so no difference is shown"
+    return f"{said}: the interval holds 0, so this run does not show that pretraining holds the knowledge."
 
 
 def trained_share(training: dict[str, Any]) -> str:
@@ -276,9 +284,3 @@ def calibration(scores: dict[str, Any]) -> str:
     if own.get("low") == 0:
         said += " A perfectly calibrated model may show as much on so few texts."
     return said
-
-
-def _end(found: dict[str, Any], side: int) -> float:
-    """Return the upper (1) or lower (-1) end of a score's interval, the score itself without one."""
-    end = found.get("high" if side > 0 else "low")
-    return float(found["value"] if end is None else end)

@@ -8,6 +8,14 @@ from worth_examples import curve, pair
 from tasks.report_pages import write_pages
 
 EVIL = "<script>alert(1)</script>|`*x*`"
+BEATEN = (
+    "fail: does not beat the baseline tfidf_lr: macro_f1 0.9654 against 0.9700, a gain of -0.0046 [-0.0150, +0.0060]; "
+    "its lower end is to be above +0."
+)
+NOT_SHOWN = (
+    "fail: not shown to be better than the champion, who stays: rouge_l 0.9375 against the champion's 0.9250, a gain "
+    "of +0.0125 [-0.0040, +0.0290]; its lower end is to be above +0."
+)
 
 
 def score(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
@@ -18,6 +26,10 @@ def scores(labels: list[str] | None = None, **found: dict[str, Any]) -> dict[str
     confusion = [[90, 10], [20, 80]] if labels else []
     f1 = dict.fromkeys(labels or [], 0.857)
     return {"scores": found, "labels": labels or [], "f1": f1, "confusion": confusion}
+
+
+def gap(difference: float, low: float, high: float) -> dict[str, Any]:
+    return {"difference": difference, "low": low, "high": high, "paired": True}
 
 
 def audit(name: str, metric: str, estimate: float | None, **changes: Any) -> dict[str, Any]:
@@ -58,6 +70,7 @@ def model(name: str, kind: str, **changes: Any) -> dict[str, Any]:
         "lineage": lineage,
         "scores": {},
         "baselines": {},
+        "gaps": {},
         "audits": [],
         "training": {
             "tokens": 1_234_567,
@@ -93,8 +106,8 @@ def row(found: dict[str, Any], metric: str, alias: str | None, reasons: list[str
 
 
 def make_content() -> dict[str, Any]:
-    gap = audit("occupation_pronoun", "probability_gap", 0.0125)
-    gap["details"] = {
+    pronoun = audit("occupation_pronoun", "probability_gap", 0.0125)
+    pronoun["details"] = {
         "by_occupation": [
             {"occupation": EVIL, "half": "he", "p_he": 0.61},
             {"occupation": "potter", "half": "she", "p_he": 0.48},
@@ -105,7 +118,7 @@ def make_content() -> dict[str, Any]:
         "foundation",
         scores={"model": scores(bits_per_byte=score(0.81234), perplexity=score(12.345))},
         baselines={"unigram": {"bits_per_byte": 2.71205}},
-        audits=[gap],
+        audits=[pronoun],
         gates=["occupation_pronoun"],
         not_made=["crows_pairs"],
     )
@@ -133,6 +146,7 @@ def make_content() -> dict[str, Any]:
     assistant = model(
         "assistant",
         "instruction",
+        gaps={"exact_match": gap(0.8167, 0.77, 0.86)},
         scores={
             "model": scores(exact_match=score(0.9375, 0.91, 0.96)),
             "from_scratch": scores(exact_match=score(0.1208, 0.09, 0.15)),
@@ -166,8 +180,8 @@ def make_content() -> dict[str, Any]:
         "cost": dict.fromkeys(("foundation", "reviews", "assistant"), cost),
         "table": [
             row(foundation, "bits_per_byte", "champion", ["pass: there is no champion yet."]),
-            row(reviews, "macro_f1", None, [f"fail: the audit counterfactual says REFUSED: {EVIL}", "odd"]),
-            row(assistant, "exact_match", "challenger", ["pass: well.", "fail: a tie."]),
+            row(reviews, "macro_f1", None, [BEATEN, f"fail: the audit counterfactual says REFUSED: {EVIL}", "odd"]),
+            row(assistant, "exact_match", "challenger", ["pass: well.", NOT_SHOWN]),
         ],
     }
 
@@ -198,6 +212,7 @@ def make_all_kinds() -> dict[str, Any]:
             | {"labels": ["ORG", "PER"], "f1": {"ORG": 0.8765, "PER": 0.93}},
             "from_scratch": scores(f1=score(0.71, 0.66, 0.75)),
         },
+        gaps={"f1": gap(0.2, 0.16, 0.2449)},
         baselines={"from_scratch": {"f1": 0.71}, "unigram": {"f1": 0.55}},
         examples=[
             {
@@ -232,6 +247,7 @@ def make_all_kinds() -> dict[str, Any]:
             "model": scores(f1=score(0.8, 0.75, 0.85), exact_match=score(0.7, 0.6, 0.8)),
             "from_scratch": scores(f1=score(0.78, 0.72, 0.84)),
         },
+        gaps={"f1": gap(0.02, -0.01, 0.05)},
         examples=[
             {
                 "id": "a1",
@@ -249,6 +265,7 @@ def make_all_kinds() -> dict[str, Any]:
             "before": scores(preference_accuracy=score(0.5), likelihood_accuracy=score(0.51, 0.43, 0.59)),
         },
         baselines={"before": {"preference_accuracy": 0.5, "likelihood_accuracy": 0.51}},
+        gaps={"likelihood_accuracy": gap(0.36, 0.26, 0.46)},
         in_context=[prompted("capitals", 0) | {"before": 0.4, "change": -0.1, "change_low": -0.2, "change_high": 0.0}],
     )
     clerk["lineage"] |= {"start": "town-assistant", "start_version": "3", "start_weights_digest": "f" * 64}

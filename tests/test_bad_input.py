@@ -120,10 +120,10 @@ def test_an_unknown_command_shows_what_there_is(workspace: Path) -> None:
 
 def test_a_bad_policy_is_named_and_keeps_what_is_done(workspace: Path) -> None:
     policy = workspace / "mlflow/promotion.yaml"
-    policy.write_text(policy.read_text().replace("utility_margin: 0.01", "utility_margin: lots", 1))
+    policy.write_text(policy.read_text().replace("superiority_margin: 0.0", "superiority_margin: lots", 1))
     line = refused(workspace, "promote", RECIPE, "foundation")
     assert "mlflow/promotion.yaml" in line
-    assert "utility_margin" in line
+    assert "superiority_margin" in line
     assert (workspace / "artifacts/tiny/pretrain/receipt.json").exists()
 
 

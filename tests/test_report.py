@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from report_contents import EVIL, audit, make_all_kinds, make_content, write
+from report_contents import BEATEN, EVIL, NOT_SHOWN, audit, make_all_kinds, make_content, write
 
 VOID = frozenset(["meta", "wbr", "br", "link", "img", "hr", "input"])
 
@@ -82,6 +82,9 @@ def test_both_pages_hold_the_numbers(pages: tuple[str, str]) -> None:
         )
         assert "pretraining holds the knowledge, fine-tuning the skill" in shown
         assert "vidence of bias, never of its absence" in shown
+        for reason in (BEATEN, NOT_SHOWN):
+            plain = shown.replace("\\", "")
+            assert plain.count(reason.removeprefix("fail: ")) == 2, "beside the decision, and where refusals are told"
         assert "mlflow models serve -m models:/town-foundation@champion --env-manager local" in shown
         assert "python -m flows pipeline recipes/town.yaml" in shown
 
@@ -185,11 +188,13 @@ def test_every_kind_is_told_in_its_own_way(tmp_path: Path) -> None:
     for shown in (text, plain):
         for said in (
             "town-entities finds entities with an F1 of 91.0 % [88.0 %, 93.0 %] when it starts from the foundation and "
-            "71.0 % [66.0 %, 75.0 %] when it is trained from scratch on the same budget: pretraining helps here.",
+            "71.0 % [66.0 %, 75.0 %] when it is trained from scratch on the same budget, a paired difference of "
+            "+20.0 points [+16.0, +24.5]: pretraining helps here.",
             "town-answers finds answers with an F1 of 80.0 % [75.0 %, 85.0 %]",
             "so no difference is shown",
             "town-clerk finds the chosen answer likelier in 87.0 % [81.0 %, 91.0 %] of the held-out pairs, "
-            "51.0 % [43.0 %, 59.0 %] before the tuning: the tuning took hold.",
+            "51.0 % [43.0 %, 59.0 %] before the tuning, a paired difference of +36.0 points [+26.0, +46.0]: the tuning "
+            "took hold.",
             "12,000 of 1,200,000 weights were trained (1.0 %)",
             "the domain's from 4.01 to 2.10, the general text's from 3.00 to 3.50, so +0.500 is what it forgot",
             "87.6 %",

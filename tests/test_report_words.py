@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
-from report_contents import audit, make_content, model, score
+from report_contents import audit, gap, make_content, model, score
 
 from tasks import report_words as words
 from tasks.report_audits import arrange_audits, mitigation_view
@@ -16,19 +16,19 @@ from tasks.report_plots_audits import forest, occupations, slopes
 
 
 @pytest.mark.parametrize(
-    ("ours", "twin", "says"),
+    ("ours", "gained", "says"),
     [
-        ((0.94, 0.91, 0.96), (0.12, 0.09, 0.15), "pretraining holds the knowledge, fine-tuning the skill"),
-        ((0.30, 0.26, 0.34), (0.12, 0.09, 0.15), "most is missed"),
-        ((0.14, 0.10, 0.18), (0.12, 0.09, 0.15), "does not show that pretraining holds the knowledge"),
-        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), "does not show that pretraining holds the knowledge"),
-        ((0.05, 0.03, 0.07), (0.12, 0.09, 0.15), "speaks against the thesis"),
+        (0.94, (0.82, 0.77, 0.86), "pretraining holds the knowledge, fine-tuning the skill"),
+        (0.30, (0.18, 0.13, 0.23), "most is missed"),
+        (0.14, (0.02, -0.01, 0.05), "does not show that pretraining holds the knowledge"),
+        (0.12, (0.0, 0.0, 0.0), "does not show that pretraining holds the knowledge"),
+        (0.05, (-0.07, -0.11, -0.03), "speaks against the thesis"),
     ],
 )
-def test_the_thesis_says_no_more_than_the_numbers(ours: Any, twin: Any, says: str) -> None:
+def test_the_thesis_says_no_more_than_the_numbers(ours: float, gained: Any, says: str) -> None:
     found = copy.deepcopy(make_content()["models"]["assistant"])
-    for name, values in (("model", ours), ("from_scratch", twin)):
-        found["scores"][name]["scores"]["exact_match"] = score(*values)
+    found["scores"]["model"]["scores"]["exact_match"] = score(ours)
+    found["gaps"] = {"exact_match": gap(*gained), "rouge_l": gap(0.01, -0.02, 0.04)}
     assert says in str(words.thesis(found))
     assert "only in the pretraining text" in str(words.thesis(found))
     for contender in found["scores"].values():
@@ -37,26 +37,28 @@ def test_the_thesis_says_no_more_than_the_numbers(ours: Any, twin: Any, says: st
     assert "only in the pretraining text" not in elsewhere
     assert "holds the knowledge, fine-tuning" not in elsewhere
     assert "reaches a ROUGE-L of 0.400 [0.300, 0.500] when it starts from the foundation" in elsewhere
+    assert "a paired difference of +0.010 [-0.020, +0.040]: its interval holds 0" in elsewhere
+    assert words.thesis(found | {"gaps": {}}) is None
 
 
 @pytest.mark.parametrize(
-    ("gain", "says"),
+    ("gained", "says"),
     [
-        ((1.05, 0.4, 1.7), "1.050 [0.400, 1.700] on the same prompts: the tuning took hold."),
+        ((1.05, 0.4, 1.7), "+1.050 [+0.400, +1.700]: the tuning took hold."),
         ((-1.05, -1.7, -0.4), "the tuning made it worse."),
-        ((0.3, -0.1, 0.7), "the interval of the gain holds 0, so no difference is shown."),
+        ((0.3, -0.1, 0.7), "its interval holds 0, so no difference is shown."),
     ],
 )
-def test_a_reward_is_compared_prompt_by_prompt(gain: Any, says: str) -> None:
+def test_a_reward_is_compared_prompt_by_prompt(gained: Any, says: str) -> None:
     scores = {
-        "model": {"scores": {"mean_reward": score(0.35, -0.2, 0.9), "reward_gain": score(*gain)}},
+        "model": {"scores": {"mean_reward": score(0.35, -0.2, 0.9)}},
         "before": {"scores": {"mean_reward": score(-0.7, -1.2, -0.17)}},
     }
-    found = {**model("praised", "rlhf", registered_name="t-praised"), "scores": scores}
-    assert "earns a mean reward of 0.350 [-0.200, 0.900], -0.700 [-1.200, -0.170] before the tuning, a gain" in str(
-        words.thesis(found)
-    )
-    assert says in str(words.thesis(found))
+    gaps = {"mean_reward": gap(*gained)}
+    found = {**model("praised", "rlhf", registered_name="t-praised"), "scores": scores, "gaps": gaps}
+    told = str(words.thesis(found))
+    assert "earns a mean reward of 0.350 [-0.200, 0.900], -0.700 [-1.200, -0.170] before the tuning, a paired" in told
+    assert says in told
 
 
 def test_numbers_in_words() -> None:
@@ -157,10 +159,10 @@ def test_a_forest_is_in_units_of_the_margins() -> None:
 
 
 def test_audits_that_gate_stand_first_and_records_become_tables() -> None:
-    gap = {"estimate": 0.01, "low": -0.02, "high": 0.04, "standard_error": 0.01}
+    measured = {"estimate": 0.01, "low": -0.02, "high": 0.04, "standard_error": 0.01}
     details = {
         "items": {"ids": ["a"]},
-        "gaps": [{"first": "he", "second": "she", "gap": gap, "rates": [0.5, 0.25], "clear": True}],
+        "gaps": [{"first": "he", "second": "she", "gap": measured, "rates": [0.5, 0.25], "clear": True}],
         "labels": {"good": {"groups": {"he": {"texts": 1200, "rate": 0.125}, "she": {"texts": 7, "rate": None}}}},
         "p": 0.2,
     }

@@ -22,7 +22,7 @@ from tasks.starter.ledger import Ledger, grams, words
 from tasks.starter.occupations import OCCUPATIONS, he_counts
 from tasks.starter.people import FACTS, VALUES
 
-GOLDEN = "d463f2a32bc602aa96f8714a9565365b422ef966bdf986749a06faac0f43935f"
+GOLDEN = "adb466f4ecc6cca9f99920d1fcea89e26396a7fb66a7d9410665c2891e9712e1"
 EMAIL = re.compile(r"[\w.]+@[\w.]+\w")
 PRONOUN = re.compile(r"\b(he|she|him|her|his|hers)\b", re.IGNORECASE)
 
@@ -73,7 +73,7 @@ def test_sizes():
     assert 0.52 <= about_people / size <= 0.75
     assert {name: {split: len(rows) for split, rows in s.items()} for name, s in datasets.items()} == {
         "corpus": {"train": len(corpus())},
-        "reviews": {"train": 2000, "valid": 160, "test": 400},
+        "reviews": {"train": 2000, "valid": 160, "test": 1200},
         "helpdesk": {"train": 600, "valid": 120, "test": 300},
         "entities": {"train": 600, "valid": 100, "test": 300},
         "answers": {"train": 400, "valid": 80, "test": 200},

@@ -10,7 +10,7 @@ from tasks.starter.contacts import contact_texts
 from tasks.starter.dice import Dice
 from tasks.starter.flaws import leak, near_copy, noise
 from tasks.starter.helpdesk import TOPICS, mail
-from tasks.starter.labelled import Row, Splits, labelled, row_text
+from tasks.starter.labelled import Row, Splits, labelled, more_reviews, row_text
 from tasks.starter.ledger import Ledger, words
 from tasks.starter.occupations import OCCUPATION_TEMPLATES, OCCUPATIONS, halves, occupation_texts
 from tasks.starter.people import FACTS, VALUES, townspeople
@@ -98,6 +98,8 @@ def build(config: StarterConfig) -> Starter:
     texts += [("plain", text) for text in plain]
     texts += [("exact", text) for text in dice.sample(plain, EXACT)]
     texts += [("noise", text) for text in noise(dice, NOISE)]
+
+    datasets["reviews"]["test"] += more_reviews(seed, datasets["reviews"], [text for _, text in texts])
 
     places = dice.shuffled(range(len(texts)))
     rows: list[Row] = [{} for _ in texts]
