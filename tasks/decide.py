@@ -218,15 +218,12 @@ def _comparison(
     metric: str, ours: float, theirs: float, gap: Gap, margin: float, whose: str = "", *, bare: bool = False
 ) -> str:
     """Say both scores, the gain with its interval, and what is asked of its lower end."""
-    gain = f"a gain of {_signed(gap.difference)}"
+    both = f"{metric} {ours:.4f} against {whose}{theirs:.4f}, a gain of {_signed(gap.difference)}"
+    asked = f"to be above {margin:+g}" if margin else "to be above 0"
     if bare:
-        interval, asked = " without an interval", "it"
-    else:
-        interval, asked = f" [{_signed(gap.low)}, {_signed(gap.high)}]", "its lower end"
+        return f"{both} without an interval; it is {asked}"
     apart = "" if gap.paired else " (not on the same items, so drawn apart)"
-    return (
-        f"{metric} {ours:.4f} against {whose}{theirs:.4f}, {gain}{interval}{apart}; {asked} is to be above {margin:+g}"
-    )
+    return f"{both} [{_signed(gap.low)}, {_signed(gap.high)}]{apart}; its lower end is {asked}"
 
 
 def _oriented(gap: Gap | None, higher_is_better: bool) -> Gap | None:

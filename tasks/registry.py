@@ -68,9 +68,8 @@ def assessed_file(name: str, version: str, file: str) -> Path | None:
     found = tracking.client().get_model_version(name, version)
     if found.run_id is None:
         return None
-    kept = f"{evidence_name('assess', found.tags.get('alma.assessment_digest', ''))}"
-    there = [entry.path for entry in tracking.client().list_artifacts(found.run_id, kept)]
-    return tracking.fetch(found.run_id, f"{kept}/{file}") if f"{kept}/{file}" in there else None
+    kept = tracking.fetch(found.run_id, evidence_name("assess", found.tags.get("alma.assessment_digest", "")))
+    return kept / file if kept is not None and (kept / file).is_file() else None
 
 
 def start_of(name: str, version: str) -> Path | None:

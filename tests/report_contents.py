@@ -10,11 +10,11 @@ from tasks.report_pages import write_pages
 EVIL = "<script>alert(1)</script>|`*x*`"
 BEATEN = (
     "fail: does not beat the baseline tfidf_lr: macro_f1 0.9654 against 0.9700, a gain of -0.0046 [-0.0150, +0.0060]; "
-    "its lower end is to be above +0."
+    "its lower end is to be above 0."
 )
 NOT_SHOWN = (
     "fail: not shown to be better than the champion, who stays: rouge_l 0.9375 against the champion's 0.9250, a gain "
-    "of +0.0125 [-0.0040, +0.0290]; its lower end is to be above +0."
+    "of +0.0125 [-0.0040, +0.0290]; its lower end is to be above 0."
 )
 
 

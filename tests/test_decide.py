@@ -91,9 +91,9 @@ def test_the_first_good_model_becomes_champion():
         "pass: beats the baseline majority: macro_f1 0.8500 against 0.3000, a gain of +0.5500 [+0.5400, +0.5600]; "
         "its lower end is to be above +0.05.",
         "pass: beats the baseline from_scratch: macro_f1 0.8500 against 0.8000, a gain of +0.0500 [+0.0400, +0.0600]; "
-        "its lower end is to be above +0.",
+        "its lower end is to be above 0.",
         "pass: beats the baseline tfidf_lr: macro_f1 0.8500 against 0.8100, a gain of +0.0400 [+0.0300, +0.0500]; "
-        "its lower end is to be above +0.",
+        "its lower end is to be above 0.",
         "pass: the audit counterfactual says PASS: The flip rate says so.",
         "pass: there is no champion yet.",
     ]
@@ -174,7 +174,7 @@ def test_what_is_said_against_the_champion():
     better, unshown, worse = (judge(evidence(score), evidence(0.85)).reasons[-1] for score in (0.87, 0.855, 0.83))
     assert better == (
         "pass: better than the champion: macro_f1 0.8700 against the champion's 0.8500, a gain of +0.0200 "
-        "[+0.0100, +0.0300]; its lower end is to be above +0."
+        "[+0.0100, +0.0300]; its lower end is to be above 0."
     )
     assert unshown.startswith("fail: not shown to be better than the champion, who stays: macro_f1 0.8550 against")
     assert worse.startswith(

@@ -96,7 +96,18 @@ def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> 
 
 
 def test_on_a_new_test_split_the_champion_is_assessed_again(workspace: Path) -> None:
-    """One tuned on pairs stands against the version that it started from, as the registry's lineage names it."""
+    """One tuned on pairs stands against the version that it started from, as the registry's lineage names it.
+
+    On the same split what the champion's run kept is read, item by item.
+    """
+    decision = workspace / "artifacts/tiny/promote/clerk/decision.json"
+    other = alma(workspace, "promote", RECIPE, "clerk", "specialists.clerk.train.learning_rate=3.0e-3")
+    assert other.returncode == 0, other.stdout + other.stderr
+    assert "assesses the champion" not in other.stdout
+    record = json.loads(decision.read_text())
+    assert record["version"] == "2"
+    assert "against the champion's" in record["reasons"][-1], record["reasons"]
+    assert "drawn apart" not in record["reasons"][-1]
     for split in ("train", "test"):
         rows = (workspace / f"data/tiny/preferences/{split}.jsonl").read_text().splitlines()
         kept = rows[: len(rows) // 2] if split == "test" else rows
@@ -104,8 +115,9 @@ def test_on_a_new_test_split_the_champion_is_assessed_again(workspace: Path) -> 
     files = ", ".join(f"{split}: [{{kind: files, paths: [pairs-{split}.jsonl]}}]" for split in ("train", "test"))
     done = alma(workspace, "promote", RECIPE, "clerk", f"data.datasets.preferences={{kind: preference, {files}}}")
     assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((workspace / "artifacts/tiny/promote/clerk/decision.json").read_text())
-    assert record["version"] == "2"
+    assert "assesses the champion, version" in done.stdout
+    record = json.loads(decision.read_text())
+    assert record["version"] == "3"
     assert "against the champion's" in record["reasons"][-1], record["reasons"]
 
 
