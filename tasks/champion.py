@@ -48,5 +48,7 @@ def champion_evidence(
     if result.reward is not None:
         contenders["reward"] = result.reward.trained.part("model").directory
     scores = assess_again(recipe, model, contenders, prepared.part(data))
-    again = champion.model_copy(update={"metrics": scores.flat(), "test_digest": candidate.test_digest})
-    return again, scores.terms()
+    # What the guard step measured was of the recorded split.
+    kept = champion.metrics if champion.test_digest == candidate.test_digest else {}
+    update = {"metrics": {**kept, **scores.flat()}, "test_digest": candidate.test_digest}
+    return champion.model_copy(update=update), scores.terms()

@@ -16,6 +16,7 @@ from tasks.base import PATTERNS
 from tasks.champion import champion_evidence
 from tasks.decide import Decision, decide
 from tasks.evidence import Evidence, gaps
+from tasks.guard import guardrails
 from tasks.mitigate import NONE
 from tasks.paired import read_items
 from tasks.policy import load_policy
@@ -57,7 +58,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             model=name,
             kind=kind,
             test_digest=assessed.metrics["test_digest"],
-            metrics=assessed.metrics["scores"],
+            metrics=assessed.metrics["scores"] | (guardrails(result.guarded) if result.guarded else {}),
             intervals={metric: (own["low"], own["high"]) for metric, own in scores.items() if own["low"] is not None},
             baselines=assessed.metrics["baselines"],
             to_baselines={baseline: gaps(ours, theirs, compared) for baseline, theirs in items.items()},
@@ -106,7 +107,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
         recipe.name,
         f"promote/{model}",
         config={"policy": policy.model_dump(mode="json"), "registered_name": name},
-        parents=[trained.part("model"), assessed.part(), audited.part()],
+        parents=[found.part() for found in (assessed, audited, result.guarded) if found] + [trained.part("model")],
         compute=compute,
         still_true=lambda receipt: registry.find(name, promotion_key) == receipt.metrics["version"],
     )

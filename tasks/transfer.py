@@ -11,9 +11,9 @@ from prefect import task
 from tasks import tracking
 from tasks.assess import ITEMS
 from tasks.console import log
-from tasks.decide import load_policy
 from tasks.learning_curve import MODEL, TWIN, Items, Point, Seed, curve, pair_gain
 from tasks.paired import read_items
+from tasks.policy import load_policy
 from tasks.receipts import Receipt, run_step
 from tasks.recipe import Recipe
 from tasks.report_words import named, scored
