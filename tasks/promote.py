@@ -14,6 +14,7 @@ from tasks.assess import ITEMS, SCORES
 from tasks.audit import read_audits
 from tasks.base import PATTERNS
 from tasks.champion import champion_evidence
+from tasks.cost import Cost, foundation_share, training_cost
 from tasks.decide import Decision, decide
 from tasks.evidence import Evidence, gaps
 from tasks.guard import guardrails
@@ -29,7 +30,7 @@ from tasks.workspace import text_digest
 DECISION = "decision.json"
 RECIPE = "recipe"
 """Where the recipe is kept that a version came of, as it was resolved: `recipe.json` in a directory of that name."""
-NO_PART = {"launcher"}
+NO_PART = {"launcher", "cost"}
 """Sections of a recipe that make no difference to what comes of it."""
 MASK = "[MASK]"
 """What a served masked model fills in, whatever its tokenizer calls it."""
@@ -106,7 +107,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
     return run_step(
         recipe.name,
         f"promote/{model}",
-        config={"policy": policy.model_dump(mode="json"), "registered_name": name},
+        config={"policy": policy.model_dump(mode="json"), "registered_name": name, "cost": recipe.cost.model_dump()},
         parents=[found.part() for found in (assessed, audited, result.guarded) if found] + [trained.part("model")],
         compute=compute,
         still_true=lambda receipt: registry.find(name, promotion_key) == receipt.metrics["version"],
@@ -137,9 +138,8 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
         "audit_digest": audited.digest,
         "audit_verdicts": ", ".join(f"{found.audit} {found.verdict.value}" for found in read_audits(audited)),
         "seed": recipe.seed,
-        "flops": float(trained.cost.get("flops", 0.0)),
-        "seconds": trained.cost["seconds"],
         **_base(recipe, result.foundation),
+        **_spent(recipe, training_cost(result, recipe.cost)),
     }
     if result.pretrained is not None and recipe.adapt is not None:
         lineage |= {
@@ -150,11 +150,9 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
         method = recipe.prepare.mitigation.method
         return lineage if method == "none" else lineage | {"mitigation": method}
     specialist, foundation = recipe.specialists[model], result.foundation
-    spent = [part.cost for part in (foundation.pretrained, foundation.trained) if part is not None]
-    shared = len(recipe.specialists)
     lineage |= _named(recipe, "foundation", FOUNDATION, foundation)
-    lineage["foundation_flops_share"] = sum(float(cost.get("flops", 0.0)) for cost in spent) / shared
-    lineage["foundation_seconds_share"] = sum(cost["seconds"] for cost in spent) / shared
+    share = _spent(recipe, foundation_share(result, len(recipe.specialists), recipe.cost))
+    lineage |= {f"foundation_{name}_share": value for name, value in share.items() if name != "currency"}
     if result.start is not None and specialist.start != FOUNDATION:
         lineage |= _named(recipe, "start", specialist.start, result.start)
     if result.reward is not None:
@@ -193,6 +191,13 @@ def made_here(base: Path, digest: str) -> Part | None:
     }
     same = text_digest(json.dumps(sorted(files.items()))) == digest
     return receipt.part(base.name) if same else None
+
+
+def _spent(recipe: Recipe, cost: Cost) -> dict[str, Any]:
+    """Return the lineage fields of a cost; what is unknown has none."""
+    names = ("flops", "seconds", "energy_kwh", "co2_kg", "money")
+    found = {name: value for name in names if (value := getattr(cost, name)) is not None}
+    return {**found, "currency": recipe.cost.currency} if "money" in found else found
 
 
 def _mitigation(result: Result) -> str:

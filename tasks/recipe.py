@@ -20,6 +20,7 @@ from models.objectives import OBJECTIVES, Family, Pretraining, Tuning
 from models.trainer import TrainerConfig
 from tasks.audit_config import AuditConfig
 from tasks.corpus import PrepareConfig
+from tasks.cost import CostConfig
 from tasks.encoding import TokenizerConfig
 from tasks.in_context_tasks import InContextConfig
 from tasks.mitigation import KINDS, Method, MitigationConfig
@@ -171,6 +172,9 @@ class Recipe(Config):
 
     policy: str = "mlflow/promotion.yaml"
     """The promotion policy that decides."""
+
+    cost: CostConfig = CostConfig()
+    """What turns the measured time into emissions and money."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -210,7 +210,8 @@ def register(
 
     The version is a pyfunc from code: the Hugging Face directory as it is (safetensors, no pickle) and
     the file that serves it. Two promotions of one model wait for each other, and the alias is moved
-    only after the version stands, so that a kill in between leaves the old champion in place.
+    only after the version stands, so that a kill in between leaves the old champion in place. A version that is
+    found gets the tags that it does not have yet, and keeps those that it has.
     """
     lock = VAR / "locks" / f"registry.{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -220,6 +221,9 @@ def register(
             uri = _log_model(name, model, task, run_id, example)
             version = _create_version(name, uri, run_id, {PROMOTION_KEY: promotion_key, **tags})
         client = tracking.client()
+        known = client.get_model_version(name, version).tags
+        for tag in tags.keys() - known.keys():
+            client.set_model_version_tag(name, version, tag, tags[tag])
         if alias is not None and _alias_of(name, alias) != version:
             client.set_registered_model_alias(name, alias, version)
         return version

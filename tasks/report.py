@@ -14,6 +14,7 @@ from tasks.audit import AUDITS
 from tasks.audit_table import not_asked
 from tasks.clean_part import clean_scores
 from tasks.compare import compare
+from tasks.cost import ledger, steps_of
 from tasks.evidence import gaps
 from tasks.guard import read_guard
 from tasks.mitigate import NONE, read_mitigation
@@ -60,7 +61,7 @@ def report(
     receipt = run_step(
         recipe.name,
         "report",
-        config={"seed": recipe.seed, "failed": failed},
+        config={"seed": recipe.seed, "failed": failed, "cost": recipe.cost.model_dump()},
         parents=[
             overlapping.part(),
             *(
@@ -134,7 +135,7 @@ def gather(
             for name, found in results.items()
             if name != FOUNDATION and recipe.has_control(name)
         },
-        "cost": {name: _cost(recipe, name, result) for name, result in results.items()},
+        "cost": _ledger(recipe, [ingested, prepared, encoded, overlapping], results, gains),
         "table": [_row(found, targets[name], _shown(recipe.objective(name))) for name, found in models.items()],
     }
 
@@ -232,17 +233,15 @@ def _curve(trained: Receipt | None) -> dict[str, list[list[float]]]:
     return curves
 
 
-def _cost(recipe: Recipe, name: str, result: Result) -> dict[str, float]:
-    """Return seconds and FLOPs of the model's steps; of an adapted foundation both of its trainings."""
-    control = _control(recipe, name, result)
-    trained = [part for part in (result.pretrained, result.trained) if part is not None]
-    parts = [*trained, control, result.assessed, result.audited, result.guarded, result.promoted]
-    return {
-        "training_seconds": sum(part.cost["seconds"] for part in trained),
-        "training_flops": sum(part.cost.get("flops", 0.0) for part in trained),
-        "control_seconds": control.cost["seconds"] if control else 0.0,
-        "all_seconds": sum(part.cost["seconds"] for part in parts if part is not None),
+def _ledger(
+    recipe: Recipe, common: list[Receipt], results: dict[str, Result], gains: dict[str, Receipt]
+) -> dict[str, Any]:
+    """Return the costs of all steps but the report, which is not done yet."""
+    steps = {
+        name: steps_of(recipe.name, name, result, _control(recipe, name, result), gains.get(name))
+        for name, result in results.items()
     }
+    return ledger(recipe.cost, common, steps, results, len(recipe.specialists))
 
 
 def _row(model: dict[str, Any], target: str, also: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from tasks import report_words as words
 from tasks.report_audits import arrange_audits, mitigation_view, overview
 from tasks.report_compare import section
 from tasks.report_contamination import contamination_view
+from tasks.report_cost import cost_view
 from tasks.report_guard import guard_view
 from tasks.report_lineage import lineage_graph, lineage_view
 from tasks.report_plots import Picture, loss_curves
@@ -81,7 +82,7 @@ def arrange(content: dict[str, Any]) -> dict[str, Any]:
         "contamination": contamination_view(content),
         "lineage_graph": graph,
         "lineage": [lineage_view(model) for model in content["models"].values()],
-        "cost": _cost_view(content),
+        "cost": cost_view(content),
         "serve": [row["model"] for row in content["table"] if row["alias"] == "champion"],
         "refused": [(row["model"], row["version"]) for row in content["table"] if words.standing(row) == "refused"],
     }
@@ -247,30 +248,3 @@ def _data_view(data: dict[str, Any]) -> dict[str, Any]:
         "splits": [(split, tokens[split]) for split in ("train", "valid", "test") if split in tokens],
         "data_dvc": data.get("data_dvc"),
     }
-
-
-def _cost_view(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return each model's cost; the foundation's training is shared equally by the specialists."""
-    models, cost = content["models"], content["cost"]
-    spent = {name: cost[name].get("training_flops") or model["training"].get("flops") for name, model in models.items()}
-    base = next((name for name, model in models.items() if model["kind"].endswith("foundation")), None)
-    specialists = max(len(models) + len(content["failed"]) - 1, 1)
-    rows = []
-    for name, model in models.items():
-        own = name == base or base is None
-        share = None if own else (spent[base] or 0) / specialists
-        rows.append(
-            {
-                "name": model["registered_name"],
-                **cost[name],
-                "flops": spent[name],
-                "tokens": model["training"].get("tokens"),
-                "speed": model["training"].get("tokens_per_second"),
-                "share_flops": share,
-                "share_seconds": None if own else cost[base]["training_seconds"] / specialists,
-                "device": ", ".join(
-                    str(model["training"][key]) for key in ("device", "precision") if model["training"].get(key)
-                ),
-            }
-        )
-    return rows

@@ -13,6 +13,7 @@ from typing import Any
 from tasks import tracking
 from tasks.console import duration, log
 from tasks.devices import machine
+from tasks.energy import gpu_kwh
 from tasks.progress import ProgressBar
 from tasks.workspace import VAR, write_atomically
 
@@ -68,6 +69,8 @@ def train(
     with (work / "errors.log").open("wb") as errors, devices.lend(whole=python != "python") as device:
         # A session of its own: Ctrl-C reaches the parent alone, which then asks for one last checkpoint.
         environment = {**training_environment(), **os.environ, **device, PARENT: str(os.getpid())}
+        cards = device["CUDA_VISIBLE_DEVICES"].split(",") if device else devices.names
+        before = gpu_kwh(cards)
         process = subprocess.Popen(command, env=environment, stderr=errors, start_new_session=True)
         try:
             while process.poll() is None and not devices.stopping.is_set():
@@ -75,6 +78,7 @@ def train(
                 forwarder.forward()
         finally:
             stopped = _stop(process)
+        after = gpu_kwh(cards)
     if stopped:
         log.info("%-24s stopped; run the same command again to go on from its checkpoint", step)
     if process.returncode:
@@ -93,6 +97,8 @@ def train(
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     numbers = {name: value for name, value in summary.items() if isinstance(value, int | float | str | None)}
     cost = {name: float(summary[name]) for name in ("flops", "tokens")}
+    if before is not None and after is not None:
+        cost["gpu_kwh"] = after - before
     return {**numbers, "cost": cost}
 
 

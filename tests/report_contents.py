@@ -154,7 +154,6 @@ def make_content() -> dict[str, Any]:
         baselines={"from_scratch": {"exact_match": 0.1208}},
     )
     assistant["training"]["loss_mask_example"] = [["<|user|>", False], [EVIL, False], ["Ada", True], ["<|end|>", True]]
-    cost = {"training_seconds": 62.0, "training_flops": 0.0, "control_seconds": 0.0, "all_seconds": 90.0}
     return {
         "recipe": "town",
         "seed": 7,
@@ -177,7 +176,7 @@ def make_content() -> dict[str, Any]:
         },
         "models": {"foundation": foundation, "reviews": reviews, "assistant": assistant},
         "failed": [],
-        "cost": dict.fromkeys(("foundation", "reviews", "assistant"), cost),
+        "cost": make_costs(["foundation", "reviews", "assistant"]),
         "table": [
             row(foundation, "bits_per_byte", "champion", ["pass: there is no champion yet."]),
             row(reviews, "macro_f1", None, [BEATEN, f"fail: the audit counterfactual says REFUSED: {EVIL}", "odd"]),
@@ -271,7 +270,6 @@ def make_all_kinds() -> dict[str, Any]:
     clerk["lineage"] |= {"start": "town-assistant", "start_version": "3", "start_weights_digest": "f" * 64}
     for found, metric in ((entities, "f1"), (answers, "f1"), (clerk, "preference_accuracy")):
         content["models"][found["model"]] = found
-        content["cost"][found["model"]] = content["cost"]["reviews"]
         content["table"].append(row(found, metric, "champion", ["pass: well."]))
     place = {"item": EVIL, "trained_on": True, "dataset": "corpus", "document": EVIL, "ngram": f"some words {EVIL}"}
     counts = {"kind": "test split", "items": 200, "unchecked": 3, "ingested": 9, "removed": 7, "pretraining": 2}
@@ -283,6 +281,7 @@ def make_all_kinds() -> dict[str, Any]:
         "sets": {"pairs": {**counts, "duplicates": 5, "clean": 193, "found": [place]}},
         "scores": [{**score_row, "low": 0.9, "high": 0.92, **clean}],
     }
+    content["cost"] = make_costs(list(content["models"]))
     content["failed"] = [
         {"model": "town-broken", "kind": "rlhf", "reason": f"finetune/broken: the loss is nan at step 3 {EVIL}"}
     ]
@@ -308,6 +307,25 @@ def changed(name: str, metric: str, lost: float) -> dict[str, Any]:
         "lost_share": lost / 0.9,
         "flips": lost,
         "example": {"clean": EVIL, "changed": EVIL, "answer": "[]", "changed_answer": EVIL},
+    }
+
+
+def make_costs(models: list[str], **config: Any) -> dict[str, Any]:
+    """Return the ledger of a minute of training a model, with the constants of a round machine."""
+    config = {"country": "", "device_hour": None, "currency": "", **config}
+    one = {"seconds": 62.0, "device_seconds": 62.0, "processor_seconds": 100.0, "flops": 2.5e12, "tokens": 123_456.0}
+    amounts = one | {"energy_kwh": 0.00075, "co2_kg": 0.000375, "money": config["device_hour"]}
+    steps = [("foundation", "pretrain"), *((model, f"finetune/{model}") for model in models[1:])]
+    power = {"processor": "Test 1", "processor_watts": 9.0, "threads": 2, "memory_watts": 36.0, "kg_per_kwh": 0.5}
+    half = {name: None if value is None else value / 2 for name, value in amounts.items()}
+    return {
+        "rows": [{"model": model, "step": step, **amounts} for model, step in steps],
+        "models": {"": half, **dict.fromkeys(models, amounts)},
+        "total": amounts,
+        "shares": dict.fromkeys(models[1:], half),
+        "power": power | {"codecarbon": "1.2.3"},
+        "graphics_cards_measured": False,
+        **config,
     }
 
 

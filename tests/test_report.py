@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from report_contents import BEATEN, EVIL, NOT_SHOWN, audit, make_all_kinds, make_content, write
+from report_contents import BEATEN, EVIL, NOT_SHOWN, audit, make_all_kinds, make_content, make_costs, write
 
 VOID = frozenset(["meta", "wbr", "br", "link", "img", "hr", "input"])
 
@@ -143,7 +143,8 @@ def test_a_foundation_alone_and_nothing_optional(tmp_path: Path) -> None:
     content = make_content()
     foundation = content["models"]["foundation"]
     for key in ("reviews", "assistant"):
-        del content["models"][key], content["cost"][key]
+        del content["models"][key]
+    content["cost"] = make_costs(["foundation"])
     del content["table"][1:]
     foundation.update(curve={}, audits=[], training={"tokens": 5}, sources=[])
     del content["data"]["tokenizer"]["held_out_bytes_per_token"]
