@@ -39,6 +39,9 @@ STEPS = {
     "report": "write the report",
     "cards": "write a card for every model and data set, beside the registered versions",
 }
+BEFORE = {
+    "plan": "what a run will take: time, memory, energy and money, from a measurement of about ten seconds",
+}
 SERVERS = {
     "up": "start the Prefect server, the MLflow server and the deployments",
     "down": "stop what `up` started",
@@ -113,13 +116,14 @@ def _parser() -> argparse.ArgumentParser:
             [
                 section("flows (through Prefect)", FLOWS),
                 section("steps (the same functions without Prefect; what they need runs first)", STEPS),
+                section("before a run", BEFORE),
                 section("servers", SERVERS),
                 section("in the terminal", TERMINAL),
             ]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=[*FLOWS, *STEPS, *SERVERS], metavar="command", help="see below")
+    parser.add_argument("command", choices=[*FLOWS, *STEPS, *BEFORE, *SERVERS], metavar="command", help="see below")
     parser.add_argument("recipe", nargs="?", help="the recipe, recipes/starter.yaml for example")
     parser.add_argument("rest", nargs="*", metavar="model | dotted.key=value", help="a model of the recipe; overrides")
     return parser
@@ -141,6 +145,10 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
         raise ValueError(f"{models[-1]!r}: expected dotted.key=value, or one model where the command takes one")
     model = models[0] if models else ""
     _check(options.recipe, overrides, name, model)
+    if name == "plan":
+        from flows.plan import run_plan
+
+        return lambda: run_plan(options.recipe, overrides)
     if name in FLOWS:
         return lambda: _run_flow(name, options.recipe, model, overrides)
     return lambda: _run_step(name, options.recipe, model, overrides)
@@ -202,9 +210,9 @@ def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:
 
 def _run_step(name: str, recipe: str, model: str, overrides: list[str]) -> int:
     from flows.steps import Steps
-    from tasks.recipe import load_recipe
+    from tasks.budget import open_recipe
 
-    receipt = Steps(load_recipe(recipe, overrides)).receipt(name, model)
+    receipt = Steps(open_recipe(recipe, overrides)).receipt(name, model)
     log.info("%-24s %s", receipt.step, receipt.directory)
     return 0
 

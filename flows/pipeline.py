@@ -13,6 +13,7 @@ from flows.trials import compared
 from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit
+from tasks.budget import open_recipe
 from tasks.cards import cards
 from tasks.devices import machine
 from tasks.finetune import finetune
@@ -26,7 +27,7 @@ from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.promote import promote
 from tasks.receipts import Receipt, Result
-from tasks.recipe import FOUNDATION, Recipe, load_recipe
+from tasks.recipe import FOUNDATION, Recipe
 from tasks.report import report
 from tasks.scratch import scratch
 from tasks.tokenizer import tokenizer
@@ -44,7 +45,7 @@ def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) ->
         recipe: The recipe's file, relative to the workspace.
         overrides: Fields to change, as dotted.key=value.
     """
-    config = load_recipe(recipe, overrides)
+    config = open_recipe(recipe, overrides)
     ingested = ingest(config)
     prepared = prepare(config, ingested)
     encoded = tokenizer(config, prepared)

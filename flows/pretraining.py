@@ -2,11 +2,11 @@
 
 from prefect import flow
 
+from tasks.budget import open_recipe
 from tasks.ingest import ingest
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.receipts import Receipt
-from tasks.recipe import load_recipe
 from tasks.tokenizer import tokenizer
 
 
@@ -18,7 +18,7 @@ def pretraining(recipe: str = "recipes/starter.yaml", overrides: list[str] = [])
         recipe: The recipe's file, relative to the workspace.
         overrides: Fields to change, as dotted.key=value.
     """
-    config = load_recipe(recipe, overrides)
+    config = open_recipe(recipe, overrides)
     ingested = ingest(config)
     prepared = prepare(config, ingested)
     encoded = tokenizer(config, prepared)

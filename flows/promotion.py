@@ -3,8 +3,8 @@
 from prefect import flow
 
 from flows.steps import Steps
+from tasks.budget import open_recipe
 from tasks.receipts import Receipt
-from tasks.recipe import load_recipe
 
 
 @flow
@@ -16,6 +16,6 @@ def promotion(recipe: str = "recipes/starter.yaml", model: str = "", overrides: 
         model: One model of the recipe; empty for all.
         overrides: Fields to change, as dotted.key=value.
     """
-    config = load_recipe(recipe, overrides)
+    config = open_recipe(recipe, overrides)
     models = [model] if model else config.models()
     return Steps(config, as_tasks=True).receipts("promote", models)

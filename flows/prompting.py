@@ -3,9 +3,9 @@
 from prefect import flow
 
 from flows.steps import Steps
+from tasks.budget import open_recipe
 from tasks.in_context import asks
 from tasks.receipts import Receipt
-from tasks.recipe import load_recipe
 
 
 @flow
@@ -17,6 +17,6 @@ def prompting(recipe: str = "recipes/starter.yaml", model: str = "", overrides: 
         model: One model of the recipe; empty for all that write text.
         overrides: Fields to change, as dotted.key=value.
     """
-    config = load_recipe(recipe, overrides)
+    config = open_recipe(recipe, overrides)
     models = [model] if model else [name for name in config.models() if asks(config, name)]
     return Steps(config, as_tasks=True).receipts("in_context", models)

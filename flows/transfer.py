@@ -3,8 +3,8 @@
 from prefect import flow
 
 from flows.steps import Steps
+from tasks.budget import open_recipe
 from tasks.receipts import Receipt
-from tasks.recipe import load_recipe
 
 
 @flow
@@ -16,6 +16,6 @@ def transfer(recipe: str = "recipes/transfer.yaml", model: str = "", overrides: 
         model: One specialist that has a twin from scratch; empty for all that the section names.
         overrides: Fields to change, as dotted.key=value.
     """
-    config = load_recipe(recipe, overrides)
+    config = open_recipe(recipe, overrides)
     models = [model] if model else config.compared()
     return Steps(config, as_tasks=True).receipts("transfer", models)

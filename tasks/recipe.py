@@ -19,6 +19,7 @@ from models.job import (
 from models.objectives import OBJECTIVES, Family, Pretraining, Tuning
 from models.trainer import TrainerConfig
 from tasks.audit_config import AuditConfig
+from tasks.budget_amount import parse_budget
 from tasks.corpus import PrepareConfig
 from tasks.cost import CostConfig
 from tasks.encoding import TokenizerConfig
@@ -52,12 +53,18 @@ class PretrainConfig(Config):
     train: TrainerConfig | None = None
     """Optimiser, schedule, batches and rhythm; empty: the base is the foundation as it is."""
 
+    budget: str = Field(default="", exclude=True)
+    """In place of size and train: `15 minutes`, `1e15 FLOPs`, or `2 EUR` with a price in `cost`; what is chosen for it
+    stands in `artifacts/<recipe>/budget.json` and is kept until the budget changes."""
+
     masked_lm: MaskedLMOptions = MaskedLMOptions()
     """Options of masked_lm."""
 
     @model_validator(mode="after")
     def _starts_somewhere(self) -> Self:
-        if self.train is None and not self.base:
+        if self.budget:
+            self._budget_alone()
+        elif self.train is None and not self.base:
             raise ValueError("train is missing: without a base there is nothing to take as it is")
         wanted = "causal_lm" if self.model.family == "llama" else "masked_lm"
         if not self.base and self.objective != wanted:
@@ -66,6 +73,17 @@ class PretrainConfig(Config):
         if not self.base and paired and self.model.family != "bert":
             raise ValueError(f"masked_lm.next_sentence: expected false, {self.model.family} has no head for pairs")
         return self
+
+    def _budget_alone(self) -> None:
+        """Refuse what a budget chooses itself, and what it cannot choose for."""
+        parse_budget(self.budget)
+        if self.base or self.objective != "causal_lm":
+            what = "base" if self.base else f"objective {self.objective}"
+            raise ValueError(f"budget: is for a new causal_lm foundation, but there is {what}")
+        given = sorted(self.model.model_fields_set - {"family", "context"})
+        if self.train is not None or given:
+            what = "train" if self.train is not None else f"model.{given[0]}"
+            raise ValueError(f"budget: chooses size and training itself, expected no {what} beside it")
 
     @property
     def family(self) -> Family:
@@ -183,6 +201,8 @@ class Recipe(Config):
                 raise ValueError(f"{name!r} is no slug (lower-case letters, digits and '-')")
         if FOUNDATION in self.specialists:
             raise ValueError(f"specialists: {FOUNDATION!r} is the name of the foundation itself")
+        if self.pretrain.budget:
+            parse_budget(self.pretrain.budget).check(self.cost)
         for name, specialist in self.specialists.items():
             dataset = self.data.datasets.get(specialist.data)
             if dataset is None:

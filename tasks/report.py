@@ -20,6 +20,7 @@ from tasks.guard import read_guard
 from tasks.mitigate import NONE, read_mitigation
 from tasks.overlap import read_overlap
 from tasks.paired import read_items
+from tasks.planned import beside_plan, read_plan
 from tasks.policy import load_policy
 from tasks.promote import read_decision
 from tasks.readers import read_rows
@@ -61,7 +62,12 @@ def report(
     receipt = run_step(
         recipe.name,
         "report",
-        config={"seed": recipe.seed, "failed": failed, "cost": recipe.cost.model_dump()},
+        config={
+            "seed": recipe.seed,
+            "failed": failed,
+            "cost": recipe.cost.model_dump(),
+            "planned": (read_plan(recipe) or {}).get("total"),
+        },
         parents=[
             overlapping.part(),
             *(
@@ -135,7 +141,7 @@ def gather(
             for name, found in results.items()
             if name != FOUNDATION and recipe.has_control(name)
         },
-        "cost": _ledger(recipe, [ingested, prepared, encoded, overlapping], results, gains),
+        "cost": _costs(recipe, [ingested, prepared, encoded, overlapping], results, gains),
         "table": [_row(found, targets[name], _shown(recipe.objective(name))) for name, found in models.items()],
     }
 
@@ -233,15 +239,17 @@ def _curve(trained: Receipt | None) -> dict[str, list[list[float]]]:
     return curves
 
 
-def _ledger(
+def _costs(
     recipe: Recipe, common: list[Receipt], results: dict[str, Result], gains: dict[str, Receipt]
 ) -> dict[str, Any]:
-    """Return the costs of all steps but the report, which is not done yet."""
+    """Return the costs of all steps but the report, which is not done yet, and what was planned of them."""
     steps = {
         name: steps_of(recipe.name, name, result, _control(recipe, name, result), gains.get(name))
         for name, result in results.items()
     }
-    return ledger(recipe.cost, common, steps, results, len(recipe.specialists))
+    every = [*common, *(receipt for receipts in steps.values() for receipt in receipts)]
+    found = ledger(recipe.cost, common, steps, results, len(recipe.specialists))
+    return {**found, "planned": beside_plan(read_plan(recipe), every)}
 
 
 def _row(model: dict[str, Any], target: str, also: str) -> dict[str, Any]:

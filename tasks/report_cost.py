@@ -23,6 +23,7 @@ def cost_view(content: dict[str, Any]) -> dict[str, Any]:
         "models": [(names[name], _cells(found, shown, cost)) for name, found in cost["models"].items()],
         "total": _cells(cost["total"], shown, cost),
         "steps": [(row["step"], _cells(row, shown, cost)) for row in cost["rows"]],
+        "planned": _planned(cost.get("planned")),
         "notes": _notes(cost),
     }
 
@@ -96,6 +97,18 @@ def _training(name: str, model: dict[str, Any], cost: dict[str, Any]) -> dict[st
         ),
         "device": ", ".join(str(training[key]) for key in ("device", "precision") if training.get(key)),
     }
+
+
+def _planned(planned: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the steps that a plan foresaw: expected, true, and the second over the first."""
+    if planned is None:
+        return None
+
+    def cells(row: dict[str, float]) -> list[str]:
+        return [duration(row["expected"]), duration(row["took"]), f"{row['took'] / max(row['expected'], 1e-9):.2f}"]
+
+    rows = [(row["step"], cells(row)) for row in planned["rows"]]
+    return {"rows": rows, "total": cells(planned["total"]), "busy": f"{planned['busy']:.1f}"}
 
 
 def _notes(cost: dict[str, Any]) -> list[str]:

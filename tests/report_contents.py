@@ -325,6 +325,7 @@ def make_costs(models: list[str], **config: Any) -> dict[str, Any]:
         "shares": dict.fromkeys(models[1:], half),
         "power": power | {"codecarbon": "1.2.3"},
         "graphics_cards_measured": False,
+        "planned": None,
         **config,
     }
 
