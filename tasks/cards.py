@@ -37,7 +37,7 @@ def cards(recipe: Recipe, prepared: Receipt, results: dict[str, Result], reporte
             directory.mkdir(exist_ok=True)
             model_card(recipe, name, result.trained, content).save(directory / CARD)
             digests = {data: prepared.part(data).digest for data in used}
-            facts = json.dumps(_facts(model, content["cost"][name], digests), indent=1, ensure_ascii=False)
+            facts = json.dumps(_facts(model, content["cost"]["models"][name], digests), indent=1, ensure_ascii=False)
             (directory / FACTS).write_text(facts + "\n", encoding="utf-8")
             of = f"{KINDS[model['kind']].what} From the recipe {recipe.name}."
             registry.describe(model["registered_name"], model["version"], directory, of, short(model))
@@ -52,7 +52,7 @@ def cards(recipe: Recipe, prepared: Receipt, results: dict[str, Result], reporte
     )
 
 
-def _facts(model: dict[str, Any], cost: dict[str, float], data: dict[str, str]) -> dict[str, Any]:
+def _facts(model: dict[str, Any], cost: dict[str, Any], data: dict[str, str]) -> dict[str, Any]:
     return {
         **{key: model[key] for key in ("registered_name", "version", "kind", "decision", "lineage")},
         "data": data,

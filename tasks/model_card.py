@@ -17,6 +17,7 @@ from tasks.card_words import KINDS, LIMITS, snippet
 from tasks.data_card import changes, learnt_from, sources
 from tasks.receipts import Receipt
 from tasks.recipe import FOUNDATION, Recipe
+from tasks.report_cost import amounts
 from tasks.report_lineage import lineage_view
 from tasks.report_pages import templates
 from tasks.report_view import prompted_view
@@ -128,9 +129,21 @@ def _warnings(model: dict[str, Any]) -> list[str]:
     return said
 
 
+def _costs(name: str, cost: dict[str, Any], training: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was spent on a model -> how much, by the ledger of its run."""
+    spent = [("all its steps", cost["models"][name])]
+    if share := cost["shares"].get(name):
+        spent.append(("its share of the foundation's training", share))
+    said = [
+        (what, ", ".join(f"{title.lower()} {cell}" for title, cell in amounts(found, cost))) for what, found in spent
+    ]
+    own = f"{words.flops(training['flops'])} over {training['tokens']:,} tokens" if training.get("flops") else ""
+    return [*([("its training", own)] if own else []), *said]
+
+
 def _view(recipe: Recipe, name: str, trained: Receipt, content: dict[str, Any]) -> dict[str, Any]:
-    model, cost = content["models"][name], content["cost"][name]
-    lineage, training = model["lineage"], model["training"]
+    model = content["models"][name]
+    training = model["training"]
     metrics = list(model["scores"]["model"]["scores"])
     gates = model.get("gates") or ()
     return {
@@ -147,7 +160,7 @@ def _view(recipe: Recipe, name: str, trained: Receipt, content: dict[str, Any]) 
         "settings": _settings(trained.config),
         "training": training,
         "notes": [said for said in (words.trained_share(training), words.forgetting(training)) if said],
-        "cost": cost,
+        "costs": _costs(name, content["cost"], training),
         "metrics": metrics,
         "scores": [
             (who, [words.scored(metric, found["scores"].get(metric)) for metric in metrics])
@@ -174,7 +187,6 @@ def _view(recipe: Recipe, name: str, trained: Receipt, content: dict[str, Any]) 
         "mitigation": model.get("mitigation"),
         "standing": _standing(model),
         "reasons": model["decision"]["reasons"],
-        "share": (lineage.get("foundation_seconds_share"), lineage.get("foundation_flops_share")),
         "lineage": lineage_view(model)["rows"],
         "command": f"python -m flows export {model['registered_name']}/{model['version']} <directory>",
         "snippet": Markup(snippet(model["kind"], encoder=recipe.pretrain.family == "masked")),

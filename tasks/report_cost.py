@@ -71,6 +71,12 @@ def _cells(found: dict[str, Any], shown: list[Any], cost: dict[str, Any]) -> lis
     return [words.NONE if found[name] is None else write(found[name], cost) for name, _, write in shown]
 
 
+def amounts(found: dict[str, Any], cost: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return title and amount of all that is known of a cost."""
+    named = [(title if title == "CO2e" else title.lower(), write, found[name]) for name, title, write in COLUMNS]
+    return [(title, write(value, cost)) for title, write, value in named if value]
+
+
 def _training(name: str, model: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:
     """Return what a model's own training took, beside its twin and its share of the foundation."""
     steps = [row for row in cost["rows"] if row["model"] == name]
