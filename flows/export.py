@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
         "vLLM load.",
     )
     parser.add_argument(
-        "model", help="starter-assistant (its champion), starter-assistant@challenger, or starter-assistant/3"
+        "model",
+        help="starter-assistant (its champion), starter-assistant@challenger, starter-assistant/3, or what a recipe "
+        "made here: recipes/starter.yaml:assistant",
     )
     parser.add_argument("directory", help="a new or an empty directory")
     return parser

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks import registry
+from tasks import registered, registry
 from tasks.audits.verdict import Verdict
 from tasks.card_words import KINDS
 from tasks.cards import CARD, FACTS
@@ -29,20 +29,17 @@ def export(reference: str, directory: Path) -> Path:
     none.
 
     Args:
-        reference: ``name`` (its champion), ``name@alias`` or ``name/version``.
+        reference: ``name`` (its champion), ``name@alias``, ``name/version`` or ``recipe.yaml:model``.
 
     Raises:
-        ValueError: there is no such version, it has no card, an audit of it failed and it was not named by its number,
-            or the directory holds something.
+        ValueError: there is no such version, it has no card, it was refused or failed an audit and was not named by its
+            number, or the directory holds something.
     """
     directory = directory.resolve()
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise ValueError(f"{directory}: expected a new or an empty directory")
-    try:
-        found = registry.resolve(reference)
-    except LookupError as error:
-        raise ValueError(str(error)) from None
-    name, version = found.name, str(found.version)
+    found = registered.find(reference)
+    name, version = found.name, found.version
     root = registry.version_directory(name, version)
     if not (root / FACTS).is_file():
         raise ValueError(
@@ -51,8 +48,9 @@ def export(reference: str, directory: Path) -> Path:
         )
     facts = json.loads((root / FACTS).read_text(encoding="utf-8"))
     failed = [audit["audit"] for audit in facts["audits"] if audit["verdict"] == Verdict.FAIL]
-    if failed and "/" not in reference:
-        raise ValueError(f"{reference}: version {version} fails the audit {failed[0]}; export it as {name}/{version}")
+    why = f"fails the audit {failed[0]}" if failed else "" if found.aliases else "has no alias: no gate let it through"
+    if why and reference != f"{name}/{version}":
+        raise ValueError(f"{reference}: version {version} {why}; export it as {name}/{version} if you mean to")
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = directory.with_name(f".new-{directory.name}.partial")
     if temporary.exists():

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.paired import RESAMPLES, Terms, difference, interval
+from tasks.paired import RESAMPLES, Terms, difference
 
 
 class OverSeeds(NamedTuple):
@@ -51,14 +51,13 @@ def over_seeds(
 
     Args: first, second: a score's sums over the same items, one a seed, the seeds in the same order.
     """
-    assert first, "no seeds"
-    if second is None:
-        items, values = interval(_joined(first), resamples, confidence=confidence), [own.value for own in first]
-    else:
-        assert len(first) == len(second), f"{len(first)} seeds on one side, {len(second)} on the other"
-        items = difference(_joined(first), _joined(second), resamples, confidence=confidence).interval
-        values = [one.value - two.value for one, two in zip(first, second, strict=True)]
+    other = list(second) if second is not None else [_nothing(own) for own in first]
+    assert len(first) == len(other) > 0, f"{len(first)} seeds on one side, {len(other)} on the other"
+    # What keeps few items from deciding widens the interval of a difference; for b the bare error is wanted.
+    exchange = second is not None and len(first) == 1
+    items = difference(_joined(first), _joined(other), resamples, confidence=confidence, exchange=exchange).interval
     # A sum without rounding: the order of the seeds is nobody's choice.
+    values = [one.value - two.value for one, two in zip(first, other, strict=True)]
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return OverSeeds(mean, items.low, items.high, None, items.standard_error, None)
@@ -80,3 +79,7 @@ def _joined(seeds: Sequence[Terms]) -> Terms:
     assert len(shapes) == 1, f"scores of unequal shapes {shapes}: the items or the parts differ between the seeds"
     top, bottom = (np.hstack([getattr(own, side) for own in seeds]) for side in ("top", "bottom"))
     return Terms(top, bottom, seeds[0].clusters)
+
+
+def _nothing(own: Terms) -> Terms:
+    return Terms(np.zeros_like(own.top), own.bottom, own.clusters)

@@ -93,6 +93,7 @@ def difference(
     seed: int = 0,
     confidence: float = 0.95,
     *,
+    exchange: bool = True,
     apart: bool = False,
 ) -> Difference:
     """Return first minus second with the percentile interval of the paired bootstrap.
@@ -101,13 +102,14 @@ def difference(
     the first has right would do, though a fair coin gives as much once in 16 times. So the item on which they differ
     most is added twice, once with the sides exchanged, as A. Agresti and Y. Min (Statistics in Medicine 24, 2005)
     add to the counts of matched pairs; of right and wrong answers the interval then leaves out 0 where the one-sided
-    sign test is below .025. Two that were not asked as many items (another tokenizer cuts other windows) are drawn
-    apart, and so are those of which the caller knows that their items are others.
+    sign test is at most .025. Without ``exchange`` it is the bare bootstrap, whose standard error is not widened so.
+    Two that were not asked as many items (another tokenizer cuts other windows) are drawn apart, and so are those of
+    which the caller knows that their items are others.
     """
     pair = [first.units(), second.units()]
     paired = len(pair[0][0]) == len(pair[1][0]) and not apart
     if paired:
-        one, other = _draws(_with_exchange(*pair), resamples, seed)
+        one, other = _draws(_with_exchange(*pair) if exchange else pair, resamples, seed)
     else:
         seeds = np.random.SeedSequence(seed).generate_state(2)
         one, other = (_draws([units], resamples, int(own))[0] for units, own in zip(pair, seeds, strict=True))

@@ -1,6 +1,7 @@
 """A registered version with what was kept of it: evidence, assessment item by item, recipe, test set."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.promote import DECISION, RECIPE
 from tasks.readers import read_rows
 from tasks.receipts import RECEIPT, Part, Receipt
 from tasks.recipe import FOUNDATION, load_recipe
+from tasks.report_words import listed
 from tasks.workspace import file_digest, step_directory, text_digest
 
 PLACES = ("out", "checkpoints", "spool", "train", "valid", "tokens", "tokenizer", "base", "reward")
@@ -131,10 +133,9 @@ def find(reference: str) -> Registered:
     Raises ValueError in one line that says what there is.
     """
     recipe, colon, model = reference.rpartition(":")
-    try:
-        found = registry.resolve(_decided(recipe, model) if colon else reference)
-    except LookupError as error:
-        raise ValueError(str(error)) from None
+    found = registry.find_version(_decided(recipe, model) if colon else reference)
+    if found is None:
+        raise ValueError(f"{reference}: no such registered version; there is {_there(reference)}")
     if registry.EVIDENCE not in found.tags:
         raise ValueError(f"{found.name}/{found.version}: was registered without evidence, by something else")
     return Registered(
@@ -145,6 +146,14 @@ def find(reference: str) -> Registered:
         lineage={key.removeprefix(PREFIX): value for key, value in found.tags.items() if key != registry.EVIDENCE},
         evidence=Evidence.model_validate_json(found.tags[registry.EVIDENCE]),
     )
+
+
+def _there(reference: str) -> str:
+    """Return the versions of the model that was asked for, or the models where there is none of that name."""
+    known = registry.versions()
+    names = [name for one in known for name in (one.reference, *(f"{one.name}@{alias}" for alias in one.aliases))]
+    own = [name for name in names if re.split("[@/]", name)[0] == re.split("[@/]", reference)[0]]
+    return listed(own or sorted({one.name for one in known})) or "nothing registered yet"
 
 
 def _decided(path: str, model: str) -> str:

@@ -82,22 +82,19 @@ def start_of(name: str, version: str) -> Path | None:
 
 def directory_of(reference: str) -> Path | None:
     """Return the Hugging Face directory of `name` (its champion), `name@alias` or `name/version`; None without it."""
-    try:
-        found = resolve(reference)
-    except LookupError:
-        return None
-    return model_directory(found.name, str(found.version))
+    found = find_version(reference)
+    return None if found is None else model_directory(found.name, str(found.version))
 
 
-def resolve(reference: str) -> "ModelVersion":
-    """Return what the registry holds of `name` (its champion), `name@alias` or `name/version`.
+def find_version(reference: str) -> "ModelVersion | None":
+    """Return what the registry holds of `name` (its champion), `name@alias` or `name/version`; None without it.
 
-    Only reads: a store that is not there yet is not made. Raises LookupError with one line that says what there is.
+    Only reads: a store that is not there yet is not made.
     """
     from mlflow.exceptions import MlflowException
 
     if not _has_store():
-        raise LookupError(f"{reference}: the registry holds no version yet")
+        return None
     name, slash, version = reference.partition("/")
     name, _, alias = name.partition("@")
     try:
@@ -106,7 +103,7 @@ def resolve(reference: str) -> "ModelVersion":
         return tracking.client().get_model_version_by_alias(name, alias or "champion")
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise LookupError(f"{reference}: {_there_is(name, slash and version, alias or 'champion')}") from None
+            return None
         raise
 
 
@@ -168,20 +165,6 @@ def _all(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
-
-
-def _there_is(name: str, version: str, alias: str) -> str:
-    """Say why a model's version was not found, and what is registered instead."""
-    registered = versions()
-    known = [
-        f"{name}/{found.version} ({', '.join(found.aliases) or 'no alias'})"
-        for found in registered
-        if found.name == name
-    ]
-    if not known:
-        models = dict.fromkeys(found.name for found in registered)
-        return f"no registered model of that name; there are {', '.join(models) or 'none'}"
-    return f"{f'no version {version}' if version else f'it has no {alias}'}; there are {', '.join(known)}"
 
 
 def describe(name: str, version: str, cards: Path, of_model: str, of_version: str) -> None:

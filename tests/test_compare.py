@@ -206,7 +206,7 @@ def test_two_foundations_by_window(inside: Path) -> None:
     [
         (("tiny-reviews/1", "tiny-foundation/1"), "of kind classification and tiny-foundation/1 of kind foundation"),
         (("tiny-reviews/1", "tiny-reviews/1"), "expected two versions, got one twice"),
-        (("tiny-reviews/1", "tiny-reviews/9"), "tiny-reviews/9: no version 9; there are tiny-reviews/1 ("),
+        (("tiny-reviews/1", "tiny-reviews/9"), "tiny-reviews/9: no such registered version; there is tiny-"),
         (("tiny-reviews/1", "recipes/tiny.yaml:nobody"), "'nobody': no such model in recipes/tiny.yaml; there are "),
     ],
 )

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from test_served_model import TAGS, make
 from transformers import AutoTokenizer
+from workspaces import RECIPE
 
 from flows.chat import Conversation
 from flows.export import main
 from models.chat import render
 from models.objectives import OBJECTIVES
 from tasks.card_words import KINDS, snippet
+from tasks.decide import Evidence
 from tasks.loading import load
 
 REQUESTS = ("What is asked?", "  And who\nbakes? ", "")
@@ -140,9 +142,10 @@ def test_what_cannot_be_exported_is_said_in_one_line(
         return said
 
     new = tmp_path / "new"
-    assert "there are tiny-assistant, tiny-clerk, tiny-foundation, tiny-reviews" in refused("tiny-assistent", new)
-    assert "it has no champion; there are tiny-assistant/1 (no alias)" in refused("tiny-assistant", new)
-    assert "no version 9; there are tiny-assistant/1" in refused("tiny-assistant/9", new)
+    assert "there is tiny-assistant, tiny-clerk, tiny-foundation and tiny-reviews" in refused("tiny-assistent", new)
+    assert "no such registered version; there is tiny-assistant/1" in refused("tiny-assistant", new)
+    assert "no such registered version; there is tiny-assistant/1" in refused("tiny-assistant/9", new)
+    assert "version 1 has no alias: no gate let it through" in refused(f"{RECIPE}:assistant", new)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     assert "expected a new or an empty directory" in refused("tiny-assistant/1", tmp_path / "full")
@@ -162,7 +165,9 @@ def test_a_failed_audit_asks_for_the_number_of_the_version(
     monkeypatch.setenv("ALMA_MLFLOW_ARTIFACTS", (tmp_path / "artifacts").as_uri())
     model = workspace / "artifacts/tiny/finetune/reviews/model"
     run = tracking.run_of("town", "finetune/reviews", "a" * 64, {}, {})
-    version = registry.register("town-reviews", model, "classification", run, "b" * 64, {}, ["Good."], "champion")
+    evidence = Evidence(model="town-reviews", kind="classification", test_digest="c" * 64, metrics={})
+    tags = {registry.EVIDENCE: evidence.model_dump_json()}
+    version = registry.register("town-reviews", model, "classification", run, "b" * 64, tags, ["Good."], "champion")
     assert main(["town-reviews", str(tmp_path / "out")]) == 2
     assert "has no card" in capsys.readouterr().err
     cards = workspace / "artifacts/tiny/cards/reviews"
