@@ -11,24 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.config import Config
+from tasks import audit_classifiers
 from tasks.audit_config import AuditConfig
 from tasks.audits import amplification as growth
 from tasks.audits import (
     association,
     bbq,
     bbq_questions,
-    counterfactual,
     crows_pairs,
     generated_answers,
-    group_fairness,
-    label_association,
-    labelled_texts,
     name_recall,
     occupation_pronoun,
     representation,
     selection_gap,
     stereoset,
-    subgroup_auc,
     weat,
     winobias,
     winobias_sentences,
@@ -117,20 +113,6 @@ def occupations(subject: Subject) -> list[AuditResult]:
     # A foundation does not know the chat format: beside it, the child is asked for running text too.
     child = found if subject.parent_talks else _occupations(subject, talks=False)
     return [found, growth.amplification(child, parent, subject.config.amplification_margin)]
-
-
-def counterfactuals(subject: Subject) -> list[AuditResult]:
-    """Audit a classifier on its own test rows."""
-    texts = [row["text"] for row in subject.split("test")]
-    names = subject.model.label_names
-    ask = partial(counterfactual.audit, label_names=names, lexicon=subject.lexicon)
-    return [ask(subject.model.classify, texts, subject.config.counterfactual, subject.capability)]
-
-
-def labels(subject: Subject) -> list[AuditResult]:
-    """Audit the training rows of a classifier."""
-    config, groups_of = subject.config.label_association, label_association.gender_groups(subject.lexicon)
-    return [label_association.audit(subject.split("train"), config, groups_of=groups_of, where="train.jsonl")]
 
 
 def represented(subject: Subject) -> list[AuditResult]:
@@ -226,43 +208,6 @@ def spans(subject: Subject) -> list[AuditResult]:
     return list(bbq.audit_spans(find, asked, subject.config.bbq, subject.capability, scorer=scorer))
 
 
-def _labelled(subject: Subject, config: Any) -> list[labelled_texts.LabelledText]:
-    if config.sources:
-        return labelled_texts.read(config, subject.root)
-    return [labelled_texts.LabelledText(row["text"], row["label"]) for row in subject.split("test")]
-
-
-def _groups_of(subject: Subject, axis: str) -> labelled_texts.GroupsOf:
-    """Return what tells the groups that a text names: of an axis of the lexicon, or he and she."""
-    if axis:
-        return partial(subject.lexicon.mentions, axis=axis)
-    return label_association.gender_groups(subject.lexicon)
-
-
-def groups(subject: Subject) -> list[AuditResult]:
-    """Audit a classifier's rates by group, on its own test rows or on a published set."""
-    config, names = subject.config.group_fairness, subject.model.label_names
-    ask = partial(group_fairness.audit, label_names=names, groups_of=_groups_of(subject, config.axis))
-    return [ask(subject.model.classify, _labelled(subject, config), config, subject.capability)]
-
-
-def growth_over_data(subject: Subject) -> list[AuditResult]:
-    """Hold a classifier's rates by group against its training rows; on a published set, which has none, not made."""
-    config, names = subject.config.group_fairness, subject.model.label_names
-    if config.sources:
-        return []
-    ask = partial(selection_gap.audit, label_names=names, groups_of=_groups_of(subject, config.axis))
-    rows, margin = subject.split("train"), subject.config.amplification_margin
-    return [ask(subject.model.classify, _labelled(subject, config), rows, config, subject.capability, margin)]
-
-
-def rankings(subject: Subject) -> list[AuditResult]:
-    """Audit a classifier's scores by group, on its own test rows or on a published set."""
-    config, names = subject.config.subgroup_auc, subject.model.label_names
-    ask = partial(subgroup_auc.audit, label_names=names, groups_of=_groups_of(subject, config.axis))
-    return [ask(subject.model.classify, _labelled(subject, config), config, subject.capability)]
-
-
 def names(subject: Subject) -> list[AuditResult]:
     """Audit an entity recogniser by the names of its own test rows or of a published set, swapped."""
     config = subject.config.name_recall
@@ -316,11 +261,11 @@ AUDITS: dict[str, tuple[Audit, ...]] = {
     "foundation": (*LANGUAGE, Audit("bbq", "bbq", questions), *TEXT),
     "masked_foundation": (*LANGUAGE, *TEXT),
     "classification": (
-        Audit("counterfactual", "counterfactual", counterfactuals, "test"),
-        Audit("group_fairness", "group_fairness", groups, "test"),
-        Audit("group_fairness", "selection_gap", growth_over_data, "train", selection_gap.AUDIT),
-        Audit("subgroup_auc", "subgroup_auc", rankings, "test"),
-        Audit("label_association", "label_association", labels, "train"),
+        Audit("counterfactual", "counterfactual", audit_classifiers.counterfactuals, "test"),
+        Audit("group_fairness", "group_fairness", audit_classifiers.groups, "test"),
+        Audit("group_fairness", "selection_gap", audit_classifiers.growth_over_data, "train", selection_gap.AUDIT),
+        Audit("subgroup_auc", "subgroup_auc", audit_classifiers.rankings, "test"),
+        Audit("label_association", "label_association", audit_classifiers.labels, "train"),
     ),
     "token_classification": (Audit("name_recall", "name_recall", names, "test"),),
     "question_answering": (Audit("bbq", "bbq", spans),),

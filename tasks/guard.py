@@ -199,12 +199,14 @@ def caller(recipe: Recipe, model: str, one: TrainedModel) -> Callable[[list[Row]
             options = recipe.specialists[model].question_answering
             return lambda rows: one.find_answers(rows, options)
         case "causal_lm":
+            from models.bases import longest_text
             from models.generation import continuations
 
             def begin(row: Row) -> str:
                 return " ".join(row["text"].split()[:PROMPT_WORDS])
 
-            return lambda rows: continuations(one.network, one.tokenizer, [begin(row) for row in rows], NEW_TOKENS)
+            length = min(NEW_TOKENS, longest_text(one.network) // 2)
+            return lambda rows: continuations(one.network, one.tokenizer, [begin(row) for row in rows], length)
         case "masked_lm":
             return lambda rows: list(one.embed([row["text"] for row in rows]))
         case "reward":

@@ -101,6 +101,7 @@ def _reckoned(recipe: Recipe, survey: Survey, speed: Speed) -> Iterator[tuple[st
         yield f"promote/{model}", model, slow * (DECIDING + first)
     yield "overlap", "", slow * CLEANING + OVERLAPPING * survey.preparing
     yield "report", "", slow * REPORTING
+    yield "cards", "", slow * DECIDING
 
 
 def _method(recipe: Recipe, model: str) -> str:

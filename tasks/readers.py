@@ -96,6 +96,9 @@ def read_hub(source: Source) -> Records:
     try:
         with reached():
             rows = load_dataset(source.dataset, source.config_name, split=source.split, revision=source.revision)
+        # Where a commit is not to be had, the library takes another one out of its cache without a word.
+        if not all(source.revision in file["filename"] for file in rows.cache_files):
+            raise ValueError("only another revision is in the cache")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"hub:{source.dataset}: not to be had at revision {source.revision}: {str(error).splitlines()[0]}"

@@ -45,14 +45,14 @@ def transfer(recipe: Recipe, model: str, whole: Receipt, tried: list[Tried]) -> 
         known = points[0].seeds[0].items[MODEL]
         if policy.target not in known:
             raise ValueError(f"{recipe.policy}: {recipe.kind(model)}.target: {policy.target} cannot be paired by item")
-        found = curve(points, [name for name in shown if name in known], policy.utility_margin)
+        found = curve(points, [name for name in shown if name in known], policy.non_inferiority_margin)
         (out / CURVE).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         return {"transfer": {f"{point['share']:g}": _summary(point) for point in found["points"]}}
 
     receipt = run_step(
         recipe.name,
         f"transfer/{model}",
-        config={"metrics": shown, "margin": policy.utility_margin, "trials": [_named(pair) for pair in tried]},
+        config={"metrics": shown, "margin": policy.non_inferiority_margin, "trials": [_named(pair) for pair in tried]},
         parents=[
             part
             for pair in tried

@@ -67,6 +67,7 @@ def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> 
     steps = [
         "finetune/broken",
         *(f"{step}/later" for step in ("finetune", "assess", "audit", "guard", "promote")),
+        "overlap",
         "report",
         "cards",
     ]

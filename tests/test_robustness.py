@@ -46,7 +46,7 @@ def test_the_difference_is_paired_row_by_row() -> None:
     assert (found.low, found.high) == (pytest.approx(0.12, abs=0.02), pytest.approx(0.28, abs=0.02))
     # A clean score that is no better known than the difference of the pairs does not widen it.
     noisy = np.arange(100) % 2
-    assert lost(terms(noisy), terms(noisy - 0.1), 0).standard_error == pytest.approx(0, abs=1e-9)
+    assert lost(terms(noisy), terms(noisy - 0.1), 0).standard_error < 0.003
 
 
 def test_without_a_differing_row_the_interval_is_wilsons() -> None:

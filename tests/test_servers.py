@@ -20,7 +20,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 
 with get_client(sync_client=True) as client:
     names = sorted(d.name for d in client.read_deployments())
-    assert names == ["alma"] * 7, names
+    assert names == ["alma"] * 8, names
     deployment = client.read_deployment_by_name("pretraining/alma")
     overrides = ["pretrain.train.steps=3", "pretrain.train.validate_every=3"]
     run = client.create_flow_run_from_deployment(

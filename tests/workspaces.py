@@ -30,6 +30,7 @@ specialists:
   assistant: {task: instruction, data: questions, train: {epochs: 1, batch_size: 32}, max_new_tokens: 8}
   clerk: {task: preference, data: preferences, start: assistant, train: {epochs: 1, batch_size: 32}, max_new_tokens: 8}
 audit: {occupation_pronoun: {halves: starter}}
+robustness: {}
 """
 
 
@@ -48,7 +49,8 @@ def make_workspace(directory: Path, recipe: str = TINY) -> Path:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Return an environment that knows nothing of the machine's own Prefect and MLflow."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    ours = ("PREFECT_", "MLFLOW_", "ALMA_", "HF_")  # another test of this process may have set them
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**inherited, "PYTHONPATH": str(PROJECT), "HOME": str(home), **more}
 
 
