@@ -163,10 +163,10 @@ def test_a_specialist_is_compared_over_seeds_and_shares(workspace: Path) -> None
     names = [
         f"{step}/reviews+{trial}" for trial in ("0.1-0", "0.1-1", "1-1") for step in ("finetune", "scratch", "assess")
     ]
-    assert started == [*names[1:], "transfer/reviews", "report"], done.stdout
+    assert started == [*names[1:], "transfer/reviews", "report", "cards"], done.stdout
     after = receipts(workspace)
-    assert {name: after[name] for name in before if not name.endswith("/report")} == {
-        name: found for name, found in before.items() if not name.endswith("/report")
+    assert {name: after[name] for name in before if not name.endswith(("/report", "/cards"))} == {
+        name: found for name, found in before.items() if not name.endswith(("/report", "/cards"))
     }
     few, whole = after["artifacts/tiny/finetune/reviews+0.1-1"], after["artifacts/tiny/finetune/reviews"]
     assert few["metrics"]["train_examples"] == round(0.1 * whole["metrics"]["train_examples"])
