@@ -68,7 +68,9 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             mitigation=_mitigation(result),
         )
         standing, before = registry.champion(name), None
-        if standing is not None and standing[0] != registry.find(name, promotion_key):  # else it is decided again
+        if standing is not None and standing[0] == registry.find(name, promotion_key):
+            standing = None  # the candidate itself, decided again
+        if standing is not None:
             before, theirs = champion_evidence(recipe, model, prepared, evidence, standing, result, compared)
             evidence = evidence.model_copy(update={"to_champion": gaps(ours, theirs, compared)})
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
