@@ -45,7 +45,7 @@ BEFORE = {
 SERVERS = {
     "up": "start the Prefect server, the MLflow server and the deployments",
     "down": "stop what `up` started",
-    "serve": "serve the deployments in the foreground (what `up` starts)",
+    "deployments": "serve the deployments in the foreground (what `up` starts)",
 }
 TERMINAL = {
     "chat": "talk with a model; chat --help says how",
@@ -136,7 +136,7 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
             raise ValueError(f"{name}: takes no recipe, got {options.recipe!r}")
         from flows import servers
 
-        return {"up": servers.up, "down": servers.down, "serve": servers.serve_deployments}[name]
+        return {"up": servers.up, "down": servers.down, "deployments": servers.serve_deployments}[name]
     if options.recipe is None:
         raise ValueError(f"{name}: expected a recipe, recipes/starter.yaml for example")
     models = [word for word in options.rest if "=" not in word]

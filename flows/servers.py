@@ -34,7 +34,8 @@ def up() -> int:
     # The deployments and all runs report to this server, also when the environment was set before it ran.
     os.environ["PREFECT_API_URL"] = f"{addresses['prefect']}/api"
     if "deployments" not in running:
-        _start("deployments", [sys.executable, "-m", "flows", "serve"], address=f"{addresses['prefect']}/deployments")
+        command = [sys.executable, "-m", "flows", "deployments"]
+        _start("deployments", command, address=f"{addresses['prefect']}/deployments")
         _wait_for_deployments()
     print(f"Prefect  {addresses['prefect']}")
     print(f"MLflow   {addresses['mlflow']}")
