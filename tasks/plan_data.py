@@ -112,12 +112,13 @@ def _read(recipe: Recipe, out: Path) -> tuple[dict[str, Surveyed], float, float]
             if getattr(dataset, split) or split in tables.get(_table(dataset), {})
         }
     reading = quiet(began, clock())
-    raw = 0
+    factors: dict[str, dict[str, float]] = {}
     for name, splits in read.items():
-        for split, (rows, _) in splits.items():
+        factors[name] = {}
+        for split, (rows, whole) in splits.items():
             chosen = _every(rows, sum(len(str(row)) for row in rows))
             write_rows(out / "raw" / name / f"{split}.jsonl", chosen)
-            raw += len(chosen)
+            factors[name][split] = whole / max(len(chosen), 1)
     began = clock()
     counts = prepare_datasets(recipe.prepare, recipe.data, out / "raw", out)["datasets"]
     seconds = quiet(began, clock())
@@ -127,7 +128,9 @@ def _read(recipe: Recipe, out: Path) -> tuple[dict[str, Surveyed], float, float]
         whole = sum(estimate for _, estimate in splits.values())
         factor = whole / max(counts[name]["rows_in"], 1)
         sample = dict(counts[name]["rows_out"])
-        whole_rows = {split: round(sample[split] * factor) for split in SPLITS}
+        # Each split is sampled for itself; one that has no source of its own is drawn from the training rows.
+        own = factors[name]
+        whole_rows = {split: round(sample[split] * own.get(split, own["train"])) for split in SPLITS}
         exact = all(len(some) == estimate for some, estimate in splits.values())
         found[name] = Surveyed(whole_rows, sample, "read" if exact else "estimated")
         scaled += seconds * counts[name]["rows_in"] / total_sampled * factor

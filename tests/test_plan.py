@@ -11,11 +11,11 @@ from flows.plan import print_plan
 from models.measure import USED, quiet
 from models.trainer import TrainerConfig
 from tasks.plan import make_plan
-from tasks.plan_data import _rows_in
+from tasks.plan_data import _rows_in, survey
 from tasks.plan_trainings import devices, memory
 from tasks.planned import beside_plan, digest, read_plan
 from tasks.readers import write_rows
-from tasks.recipe import load_recipe
+from tasks.recipe import Recipe, load_recipe
 from tasks.sources import Source
 
 
@@ -72,6 +72,34 @@ def test_the_rows_of_a_large_file_are_estimated_by_its_bytes(tmp_path: Path, mon
     rows, whole = _rows_in(path, "rows.jsonl", "jsonl", "text", source)
     assert len(rows) < 2000
     assert whole == pytest.approx(5000, rel=0.2)
+
+
+def test_splits_of_different_sizes_keep_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is sampled for itself: a test split of a tenth of the rows must not take from the training rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.plan_data.SAMPLE_ROWS", 200)
+    sizes = {"train": 2000, "valid": 300, "test": 100}
+    for split, count in sizes.items():
+        names = (f"{number:04d}".translate(str.maketrans("0123456789", "abcdefghij")) for number in range(count))
+        rows = [{"text": f"In the {split} story of {name} the geese went down to the river."} for name in names]
+        write_rows(tmp_path / f"{split}.jsonl", rows)
+    given = {split: [{"kind": "files", "paths": [f"{split}.jsonl"]}] for split in sizes}
+    carved = {"train": [{"kind": "files", "paths": ["train.jsonl"]}]}
+    values = {
+        "name": "sizes",
+        "data": {"root": str(tmp_path), "datasets": {"corpus": {"kind": "text", **given}}},
+        "prepare": {"near_duplicate_threshold": 1.0},
+        "pretrain": {"train": {"steps": 1}},
+    }
+    for sources, expected in ((given, sizes), (carved, None)):
+        values["data"]["datasets"]["corpus"] = {"kind": "text", **sources}
+        found = survey(Recipe.model_validate(values), tmp_path / f"out{len(sources)}").datasets["corpus"]
+        assert sum(found.sample.values()) <= 600
+        if expected:
+            assert found.rows == expected
+        else:
+            assert sum(found.rows.values()) == pytest.approx(2000, rel=0.01)
+            assert found.rows["train"] > 1500
 
 
 def test_a_plan_before_a_run_counts_what_the_run_does(
