@@ -74,7 +74,7 @@ def choose_bands(threshold: float, permutations: int) -> tuple[int, int]:
     A pair of Jaccard similarity t meets in a band of r rows with probability t**r, so that b bands miss it
     with (1 - t**r)**b (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4.2).
     """
-    for rows in range(permutations, 1, -1):
+    for rows in range(permutations // 2, 1, -1):  # two bands at least: datasketch has no index of one
         if (1 - threshold**rows) ** (permutations // rows) <= _MISSED:
             return permutations // rows, rows
     return permutations, 1
