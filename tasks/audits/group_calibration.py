@@ -37,6 +37,10 @@ def by_group(
     high, n, probability, rate; no entry for a group of too few texts) and `min_items`.
     """
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
+    # In an order of their own, so that no draw of the bootstrap depends on the order that the texts came in.
+    order = sorted(range(len(p)), key=lambda i: (str(clusters[i]), p[i], y[i]))
+    p, y = p[order], y[order]
+    groups, clusters = [groups[i] for i in order], [clusters[i] for i in order]
     table: dict[str, dict[str, Any]] = {}
     bins: dict[str, list[dict[str, Any]]] = {}
     for name in names:
