@@ -4,12 +4,13 @@ BIN := .venv/bin
 RECIPE ?= recipes/starter.yaml
 export DO_NOT_TRACK := true
 
-.PHONY: run test check lint up down bench bench-audits help clean
+.PHONY: run test test-all check lint up down bench bench-audits help clean
 
 help:
 	@echo "make run     take $(RECIPE) through the whole pipeline (RECIPE=... for another)"
-	@echo "make test    the tests"
-	@echo "make check   lint, types and tests: what CI runs"
+	@echo "make test    the tests, but for the slow ones"
+	@echo "make test-all   all tests"
+	@echo "make check   lint, types and all tests: what CI runs"
 	@echo "make up      the Prefect and MLflow servers and the deployments, on loopback"
 	@echo "make down    stop them"
 	@echo "make bench   the benchmarks, side by side"
@@ -19,6 +20,9 @@ run: .venv/installed
 	@$(BIN)/python -m flows pipeline $(RECIPE)
 
 test: .venv/installed
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed
 	@$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -26,7 +30,7 @@ lint: .venv/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-check: lint test
+check: lint test-all
 
 up down: .venv/installed
 	@$(BIN)/python -m flows $@

@@ -12,9 +12,14 @@ from workspaces import RECIPE, alma, make_workspace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONG = ("pipeline", "audits_proof", "servers", "recovery", "bad_input", "compare", "budget", "transfer", "hub")
+"""Files of tests that take longest; the first makes the run that others take up."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests first that make the run which others take up, so that nobody waits for it."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    """Put the long files first, so that no process is left with one of them when the others have ended."""
+    order = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,7 @@ def test_speeds_lie_between_the_measured_ones() -> None:
     assert [between(speeds, weights) for weights in (1e5, 1e7, 1e9)] == [1e11, 2e11, 4e11]
 
 
+@pytest.mark.slow
 def test_a_real_budget_is_chosen_once_and_is_what_the_training_counts(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

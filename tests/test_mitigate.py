@@ -124,6 +124,7 @@ def test_auto_stops_where_no_row_names_anybody(method: str, said: str, monkeypat
     assert tried == ["cda"]
 
 
+@pytest.mark.slow
 def test_a_mitigated_specialist_goes_the_whole_way(workspace: Path) -> None:
     asked = "specialists.reviews.mitigation.method=cda"
     before = receipts(workspace)

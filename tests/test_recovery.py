@@ -8,12 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 from workspaces import PROJECT, RECIPE, alma, environment, make_workspace, receipts
 
 MODELS = ["foundation", "reviews", "assistant", "clerk"]
 
 
+@pytest.mark.slow
 def test_dvc_repro_after_a_run_trains_nothing_again(workspace: Path) -> None:
     # The project's dvc.yaml asks by prompt, too.
     with (workspace / RECIPE).open("a") as file:
@@ -50,6 +52,7 @@ def test_dvc_repro_after_a_run_trains_nothing_again(workspace: Path) -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> None:
     pairs = "task: preference, data: preferences, train: {steps: 1, batch_size: 8, learning_rate: %s}, start: %s"
     more = [
@@ -96,6 +99,7 @@ def test_a_specialist_that_fails_leaves_the_others_standing(workspace: Path) -> 
     assert "broken" in state.stdout
 
 
+@pytest.mark.slow
 def test_on_a_new_test_split_the_champion_is_assessed_again(workspace: Path) -> None:
     """One tuned on pairs stands against the version that it started from, as the registry's lineage names it.
 

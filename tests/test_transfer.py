@@ -141,6 +141,7 @@ def test_labels_are_saved_only_where_the_curve_says_so() -> None:
     assert "no difference is shown to training from scratch (+0.0 points [+0.0, +0.0])" in said
 
 
+@pytest.mark.slow
 def test_a_specialist_is_compared_over_seeds_and_shares(workspace: Path) -> None:
     """Killed in between, gone on from there, put into the report and, once, into the specialist's MLflow run."""
     before = receipts(workspace)
