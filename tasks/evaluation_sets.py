@@ -11,6 +11,7 @@ from tasks.in_context_tasks import KINDS, InContextTask
 from tasks.readers import find_files
 from tasks.recipe import Recipe
 from tasks.sources import DataConfig, Source
+from tasks.suite_files import suite_files
 from tasks.workspace import file_digest, text_digest
 
 
@@ -44,6 +45,10 @@ def prompted(task: InContextTask, data: DataConfig) -> dict[str, list[str]]:
     """Return the scored rows of a task by their number: what is asked, and what is asked with its answer."""
     from tasks.in_context_prompts import choose_rows
 
+    if task.kind == "lm_eval":
+        from tasks.suites import prompts
+
+        return {str(number): texts for number, texts in enumerate(prompts(task, data.root))}
     items = {}
     for number, row in choose_rows(task, data).scored.items():
         asked = str(row[KINDS[task.kind].asked])
@@ -97,7 +102,9 @@ def sets_digest(recipe: Recipe) -> str:
     if audit.stereoset.paths:
         sources.append(Source(kind="files", paths=[str(path) for path in audit.stereoset.paths]))
     tasks = recipe.in_context.tasks.values() if recipe.in_context else ()
+    suites = [file for own in tasks if own.kind == "lm_eval" for file in suite_files(own, root)]
     sources += [Source(kind="files", paths=paths) for own in tasks for paths in (own.paths, own.shot_paths) if paths]
     made = recipe.data.starter.model_dump(mode="json") if any(own.starter for own in tasks) else None
-    files = [[shown, file_digest(path)] for source in sources for shown, path in find_files(source, root)]
+    found = [*suites, *(file for source in sources for file in find_files(source, root))]
+    files = [[shown, file_digest(path)] for shown, path in found]
     return text_digest(json.dumps([made, files]))

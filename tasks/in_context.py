@@ -82,41 +82,32 @@ def measure(model: TrainedModel, config: InContextConfig, data: DataConfig) -> t
     Raises ValueError naming the task, and file and line where a row cannot be used.
     """
     from tasks.in_context_prompts import Item, Rows, chance, choose_rows, fitting, items
-    from tasks.in_context_scoring import score
+    from tasks.in_context_scoring import Answers, score
 
     context = longest_text(model.network)
     asked: dict[str, tuple[InContextTask, list[Item]]] = {}
     chosen: dict[str, Rows] = {}
+    found: dict[str, Answers] = {}
     for name, own in config.tasks.items():
         try:
+            if own.kind == "lm_eval":
+                from tasks.suites import ask
+
+                found |= {f"{name}/{shots}": said for shots, said in ask(model, name, own, data.root).items()}
+                continue
             chosen[name] = fitting(own, choose_rows(own, data), model.tokenizer, context)
             for number in own.shots:
                 asked[f"{name}/{number}"] = own, items(own, chosen[name], number, model.tokenizer, context)
         except ValueError as error:
             raise ValueError(f"in_context.tasks.{name}: {error}") from None
-    table: list[dict[str, Any]] = []
-    values: Values = {}
-    for key, found in score(model, asked).items():
+    for key, scored in score(model, asked).items():
         own, prompts = asked[key]
         name, _, shots = key.partition("/")
-        value, low, high = interval(found.values, own.seed)
-        values[key] = dict(zip(map(str, chosen[name].scored), found.values, strict=True))
-        table.append(
+        found[key] = Answers(
+            scored,
+            list(chosen[name].scored),
             {
-                "task": name,
-                "kind": own.kind,
-                "shots": int(shots),
-                "metric": found.metric,
-                "n": len(prompts),
-                "score": value,
-                "low": low,
-                "high": high,
                 "chance": chance(prompts),
-                "before": None,
-                "change": None,
-                "change_low": None,
-                "change_high": None,
-                "also": found.also,
                 "fewer_shots": sum(item.shots < int(shots) for item in prompts),
                 "cut": sum(item.cut for item in prompts),
                 "repeated": chosen[name].repeated,
@@ -124,8 +115,33 @@ def measure(model: TrainedModel, config: InContextConfig, data: DataConfig) -> t
                 "example": {
                     "prompt": prompts[0].prompt,
                     "target": prompts[0].target,
-                    "answer": found.answers[0] if found.answers else None,
+                    "answer": scored.answers[0] if scored.answers else None,
                 },
+            },
+        )
+    table: list[dict[str, Any]] = []
+    values: Values = {}
+    for key in (f"{name}/{shots}" for name, own in config.tasks.items() for shots in own.shots):
+        answers, name = found[key], key.partition("/")[0]
+        own, scored = config.tasks[name], answers.scored
+        value, low, high = interval(scored.values, own.seed)
+        values[key] = dict(zip(map(str, answers.numbers), scored.values, strict=True))
+        table.append(
+            {
+                "task": name,
+                "kind": own.kind,
+                "shots": int(key.partition("/")[2]),
+                "metric": scored.metric,
+                "n": len(scored.values),
+                "score": value,
+                "low": low,
+                "high": high,
+                "before": None,
+                "change": None,
+                "change_low": None,
+                "change_high": None,
+                "also": scored.also,
+                **answers.beside,
             }
         )
     return table, values
@@ -155,13 +171,17 @@ def compare(rows: list[dict[str, Any]], values: Values, earlier: Values) -> None
 def _data_digest(config: InContextConfig, data: DataConfig) -> str:
     """Return the digest of all that the rows come from: local files, and what the starter is made of."""
     from tasks.readers import find_files
+    from tasks.suite_files import suite_files
 
     made = [data.starter.model_dump(mode="json")] if any(own.starter for own in config.tasks.values()) else []
     files = []
     for name, own in config.tasks.items():
         for paths in filter(None, (own.paths, own.shot_paths)):
             try:
-                found = find_files(Source(kind="files", paths=paths), data.root)
+                suite = own.kind == "lm_eval"
+                found = (
+                    suite_files(own, data.root) if suite else find_files(Source(kind="files", paths=paths), data.root)
+                )
             except ValueError as error:
                 raise ValueError(f"in_context.tasks.{name}: {error}") from None
             files += [[shown, file_digest(path)] for shown, path in found]

@@ -7,7 +7,7 @@ of being cut there.
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import lm_eval.api.task
@@ -36,6 +36,16 @@ class Scored:
     """The other scores."""
     answers: list[str]
     """What the model wrote or chose, item by item; empty where only a likelihood was asked for."""
+
+
+class Answers(NamedTuple):
+    """What a model made of a task at one number of examples."""
+
+    scored: Scored
+    numbers: list[int]
+    """Of the rows, in the task's seeded choice."""
+    beside: dict[str, Any]
+    """What stands beside the score: chance, fewer_shots, cut, repeated, too_long and one example."""
 
 
 class Causal(HFLM):
@@ -74,8 +84,7 @@ def score(model: TrainedModel, asked: dict[str, tuple[InContextTask, list[Item]]
     right one is the likeliest, which is accuracy; choice also by likelihood per character (acc_norm). generation: its
     own metric.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    lm_eval.api.task.tqdm = lambda rows, **_: rows  # its bars would run through the pipeline's own lines
+    quiet()
     lm = Causal(model)
     # One request of a kind holds one number of new tokens: tasks that write are run one by one.
     groups: list[dict[str, tuple[InContextTask, list[Item]]]] = [
@@ -91,6 +100,12 @@ def score(model: TrainedModel, asked: dict[str, tuple[InContextTask, list[Item]]
                 samples = sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
                 found[name] = _scored(task, asked_items, samples, results["results"][name])
     return {name: found[name] for name in asked}
+
+
+def quiet() -> None:
+    """Keep lm-eval's warnings and bars out of the pipeline's own lines."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    lm_eval.api.task.tqdm = lambda rows, **_: rows
 
 
 def build(name: str, task: InContextTask, asked: list[Item]) -> ConfigurableTask:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-PromptKind = Literal["completion", "choice", "classification", "minimal_pairs", "generation"]
+PromptKind = Literal["completion", "choice", "classification", "minimal_pairs", "generation", "lm_eval"]
 Metric = Literal["exact_match", "chrf", "rouge_l"]
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -31,8 +31,10 @@ KINDS: dict[PromptKind, KindInfo] = {
     "classification": KindInfo(("text", "label"), "text", "{text}\nLabel:"),
     "minimal_pairs": KindInfo(("good", "bad"), "good", "{good}"),
     "generation": KindInfo(("source", "target"), "source", "{source}\n"),
+    "lm_eval": KindInfo((), "", ""),
 }
-"""Every kind by name. A completion's answer is its field `answer`, or else the last word of its text."""
+"""Every kind by name. A completion's answer is its field `answer`, or else the last word of its text; a task file of
+lm-eval says itself what its rows hold."""
 
 
 class InContextTask(Config):
@@ -41,13 +43,15 @@ class InContextTask(Config):
     kind: PromptKind
     """completion: the words that follow (text, and answer or the text's last word); choice: one of several answers
     (question, choices, label: its number); classification: a text's label (text, label); minimal_pairs: which of
-    two sentences is likelier (good, bad); generation: a text to a text (source, target)."""
+    two sentences is likelier (good, bad); generation: a text to a text (source, target); lm_eval: whatever a task file
+    of lm-eval (YAML, with its rows in files beside it) asks."""
 
     starter: str = ""
     """A table of the starter: facts, questions, sentiment, acceptability, translation or summaries."""
 
     paths: list[str] = []
-    """Or local files (jsonl, json, csv, tsv, parquet) under the recipe's data root: the rows that are scored."""
+    """Or local files (jsonl, json, csv, tsv, parquet) under the recipe's data root: the rows that are scored. For
+    lm_eval the one task file."""
 
     shot_paths: list[str] = []
     """Files that the examples are drawn from; empty: a part of `paths` is set aside for them and never scored."""
@@ -82,6 +86,8 @@ class InContextTask(Config):
             raise ValueError("starter and paths: expected exactly one of them")
         if self.shot_paths and not self.paths:
             raise ValueError("shot_paths: are for a task on paths, a starter table brings its own examples")
+        if self.kind == "lm_eval":
+            self._file_alone()
         info = KINDS[self.kind]
         unknown = sorted(set(self.columns) - {*info.fields, *(["answer"] if self.kind == "completion" else [])})
         if unknown:
@@ -102,6 +108,14 @@ class InContextTask(Config):
             if set(named) != {info.asked}:
                 raise ValueError(f"template: expected {{{info.asked}}} and no other field, got {named}")
         return self
+
+    def _file_alone(self) -> None:
+        """Refuse what a task file says itself."""
+        if len(self.paths) != 1 or not self.paths[0].endswith((".yaml", ".yml")):
+            raise ValueError(f"paths: expected one task file of lm-eval (.yaml), got {self.paths}")
+        beside = sorted(self.model_fields_set - {"kind", "paths", "shots", "limit", "seed"})
+        if beside:
+            raise ValueError(f"{beside[0]}: the task file of lm-eval says that itself, expected nothing beside it")
 
     def prompt(self, asked: str) -> str:
         """Return the prompt of one row, without examples."""

@@ -153,7 +153,9 @@ def _prompted(recipe: Recipe, speed: Speed) -> float:
     assert recipe.in_context is not None
     seconds = 0.0
     for task in recipe.in_context.tasks.values():
-        answers = {"choice": 4, "minimal_pairs": 2, "classification": max(2, len(task.labels))}.get(task.kind, 1)
+        labels = max(2, len(task.labels))
+        choices = {"choice": 4, "lm_eval": 4, "minimal_pairs": 2, "classification": labels}
+        answers = choices.get(task.kind, 1)
         items = min(task.limit, DEFAULT_ITEMS) * len(task.shots)
         seconds += items * answers * speed.context * PROMPT_SHARE / speed.scored
         if task.kind == "generation":
