@@ -89,9 +89,11 @@ def _load(path: Path, shown: str, read: list[tuple[str, Path]] | None = None) ->
         content = yaml.load(path.read_bytes(), Loader=_Loader)  # a safe loader
     except OSError as error:
         raise ValueError(f"{shown}: cannot be read ({error.strerror})") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{shown}: {line}{error.problem or error}") from None
     except yaml.YAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if getattr(error, "problem_mark", None) else ""
-        raise ValueError(f"{shown}: {line}{getattr(error, 'problem', None) or error}") from None
+        raise ValueError(f"{shown}: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{shown}: expected the fields of a task of lm-eval, got {content!r:.40}")
     included = content.pop("include", [])
