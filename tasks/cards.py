@@ -59,5 +59,6 @@ def _facts(model: dict[str, Any], cost: dict[str, Any], data: dict[str, str]) ->
         "scores": {who: found["scores"] for who, found in model["scores"].items()},
         "baselines": model["baselines"],
         "audits": [{key: value for key, value in audit.items() if key != "details"} for audit in model["audits"]],
+        "guardrails": model.get("guard"),
         "cost": cost,
     }

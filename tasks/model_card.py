@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from tasks import report_words as words
 from tasks.audits.verdict import CAVEAT, Verdict
+from tasks.card_evidence import evidence_view
 from tasks.card_words import KINDS, LIMITS, snippet
 from tasks.data_card import changes, learnt_from, sources
 from tasks.receipts import Receipt
@@ -172,6 +173,7 @@ def _view(recipe: Recipe, name: str, trained: Receipt, content: dict[str, Any]) 
             if who not in model["scores"]
         ],
         "items": max((found["items"] for found in model["scores"]["model"]["scores"].values()), default=0),
+        "evidence": evidence_view("corpus" if name == FOUNDATION else recipe.specialists[name].data, name, content),
         "in_context": [prompted_view(row) for row in model.get("in_context") or []],
         "audits": [
             {

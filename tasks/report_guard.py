@@ -18,6 +18,12 @@ CHANGES = {
 
 def guard_view(model: dict[str, Any]) -> dict[str, Any] | None:
     """Return what the page shows of a model's guardrails; None where none were measured."""
+    rows = guard_rows(model)
+    return rows and {**rows, "picture": robustness(model["registered_name"], model["guard"]["robustness"])}
+
+
+def guard_rows(model: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the same without the picture."""
     found = model.get("guard")
     if not found:
         return None
@@ -31,7 +37,6 @@ def guard_view(model: dict[str, Any]) -> dict[str, Any] | None:
             for row in found["robustness"]
             if row["flips"] or row["lost"]
         ],
-        "picture": robustness(model["registered_name"], found["robustness"]),
         "forgetting": [
             {
                 "since": row["since"],

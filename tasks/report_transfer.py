@@ -27,6 +27,19 @@ def arrange_worth(worth: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def worth_sentences(found: dict[str, Any]) -> list[str]:
+    """Say in words what the foundation is worth to one specialist: over seeds where that was measured, or of one."""
+    if found["curve"]:
+        points, metric = found["curve"]["points"], found["curve"]["metrics"][0]
+        said = [_verdict(point, metric, len(found["curve"]["seeds"])) for point in points]
+        return [*said, _saved(found["curve"]["saved"], metric, found["curve"]["margin"])]
+    return [
+        f"{words.named(row['metric'])}: from the foundation {row['scores'][0]}, from scratch {row['scores'][1]}, "
+        f"difference {row['gain']} (one seed, {found['pair']['seed']})."
+        for row in _pair_rows(found["model"], found["pair"])
+    ]
+
+
 def _named(found: dict[str, Any]) -> str:
     """Name a specialist, and its mitigation, which its twin from scratch does not have."""
     method = found["mitigation"]

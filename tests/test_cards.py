@@ -40,6 +40,24 @@ def test_a_card_parses_back_to_the_scores(workspace: Path) -> None:
         assert read(workspace / f"artifacts/tiny/cards/{model}/alma.json")["lineage"] == decision["lineage"]
 
 
+def test_a_card_tells_what_the_score_may_have_cost_and_what_is_clean(workspace: Path) -> None:
+    content = read(workspace / "artifacts/tiny/report/report.json")
+    for model, data in {"foundation": "corpus", "reviews": "reviews", "assistant": "questions"}.items():
+        text = ModelCard.load(workspace / f"artifacts/tiny/cards/{model}/README.md").text
+        entry = content["contamination"]["sets"][data]
+        assert f"| {data} | {entry['items']:,} | {entry['ingested']:,} | {entry['removed']:,} |" in text
+        guard = read(workspace / f"artifacts/tiny/cards/{model}/alma.json")["guardrails"]
+        assert guard == content["models"][model]["guard"]
+        for row in guard["robustness"]:
+            assert f"| {row['n']:,} |" in text
+        for row in guard["forgetting"]:
+            assert f"{row['before']:.4f} to {row['after']:.4f} bits per byte" in text
+        assert ("on the same budget" in text) == (model != "foundation")
+    gain = content["worth"]["reviews"]["pair"]["gain"]["macro_f1"]
+    reviews = (workspace / "artifacts/tiny/cards/reviews/README.md").read_text()
+    assert f"difference {100 * gain['value'] + 0.0:+.1f} points" in reviews
+
+
 def test_a_data_card_counts_what_prepare_counted(workspace: Path) -> None:
     prepared = read(workspace / "artifacts/tiny/prepare/receipt.json")["metrics"]["datasets"]
     for model, sets in {"clerk": ("corpus", "questions", "preferences"), "reviews": ("corpus", "reviews")}.items():
