@@ -4,7 +4,7 @@ BIN := .venv/bin
 RECIPE ?= recipes/starter.yaml
 export DO_NOT_TRACK := true
 
-.PHONY: run test test-all check lint up down bench bench-audits help clean
+.PHONY: run test test-all check lint up down serve bench bench-audits help clean
 
 help:
 	@echo "make run     take $(RECIPE) through the whole pipeline (RECIPE=... for another)"
@@ -13,6 +13,7 @@ help:
 	@echo "make check   lint, types and all tests: what CI runs"
 	@echo "make up      the Prefect and MLflow servers and the deployments, on loopback"
 	@echo "make down    stop them"
+	@echo "make serve   every champion behind HTTP, on loopback"
 	@echo "make bench   the benchmarks, side by side"
 	@echo "make bench-audits   the audits on planted truths, with all seeds"
 
@@ -32,7 +33,7 @@ lint: .venv/installed
 
 check: lint test-all
 
-up down: .venv/installed
+up down serve: .venv/installed
 	@$(BIN)/python -m flows $@
 
 bench: .venv/installed

@@ -47,6 +47,9 @@ SERVERS = {
     "down": "stop what `up` started",
     "deployments": "serve the deployments in the foreground (what `up` starts)",
 }
+SERVICE = {
+    "serve": "answer with every champion over HTTP, and follow the registry; serve --help says how",
+}
 TERMINAL = {
     "chat": "talk with a model; chat --help says how",
     "compare": "two versions of a model side by side; compare --help says how",
@@ -74,6 +77,10 @@ def main(arguments: list[str]) -> int:
         from flows.export import main as export
 
         return export(arguments[1:])
+    if arguments[:1] == ["serve"]:
+        from flows.serve import main as serve
+
+        return serve(arguments[1:])
     from flows.environment import set_environment
 
     # Half a million objects of imported modules are none of them garbage: looking seldom saves a twelfth of a run
@@ -117,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
                 section("flows (through Prefect)", FLOWS),
                 section("steps (the same functions without Prefect; what they need runs first)", STEPS),
                 section("before a run", BEFORE),
-                section("servers", SERVERS),
+                section("servers", SERVERS | SERVICE),
                 section("in the terminal", TERMINAL),
             ]
         ),

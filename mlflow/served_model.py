@@ -45,8 +45,10 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         directory = context.artifacts["model"]
         self.task = context.model_config["task"]
         head = getattr(transformers, HEADS.get(self.task, "AutoModelForCausalLM"))
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-        self.model = head.from_pretrained(directory, use_safetensors=True).eval()
+        here = {"local_files_only": True, "trust_remote_code": False}
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **here)
+        self.model = head.from_pretrained(directory, use_safetensors=True, **here).eval()
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
         # Attention layers say by `is_causal` whether they hide what comes after; an encoder's text has a frame.
         self.encoder = not any(getattr(module, "is_causal", False) for module in self.model.modules())
 
@@ -57,6 +59,17 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             for start in range(0, len(items), BATCH):
                 found += self._answer(items[start : start + BATCH], params or {})
         return found
+
+    @property
+    def limit(self) -> int:
+        """Return how many tokens of a text, or of a question, are read: what is longer is cut off."""
+        return self._around_context()[3] // 2 if self.task == "question_answering" else self._longest
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text, or of a question, as the model reads it."""
+        if self.task == "token_classification":
+            return len(self._words(text)[2]) + 2 * self.encoder
+        return len(self._ids(text)) + (0 if self.task == "question_answering" else 2 * self.encoder)
 
     def _answer(self, items: list, params: dict[str, Any]) -> list:
         match self.task:
@@ -95,7 +108,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
 
     def _batch(self, rows: list[list[int]], side: str) -> dict[str, torch.Tensor]:
         found = self.tokenizer.pad({"input_ids": rows}, padding_side=side, return_tensors="pt")
-        return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
+        return {name: found[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
 
     def _classify(self, texts: list[str]) -> list[dict]:
         probabilities = self._run([self._framed(self._ids(text)) for text in texts]).logits.float().softmax(-1)
@@ -130,13 +143,20 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             for pair in zip(words.tolist(), scores.tolist(), strict=True)
         ]
 
-    def _entities(self, text: str) -> list[dict]:
-        """Return the entities; words are read as in training, each with the space before it."""
+    def _words(self, text: str) -> tuple[list[re.Match[str]], list[int], list[int]]:
+        """Return the words, the place of the first token of each, and all tokens, without a frame.
+
+        Words are read as in training, each with the space before it.
+        """
         words = list(re.finditer(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]", text))
         ids, firsts = [], []
         for word in words:
             firsts.append(len(ids) + self.encoder)
             ids += self._ids(f" {word.group()}")
+        return words, firsts, ids
+
+    def _entities(self, text: str) -> list[dict]:
+        words, firsts, ids = self._words(text)
         framed = self._framed(ids)
         seen = [(word, place) for word, place in zip(words, firsts, strict=True) if place < len(framed) - self.encoder]
         if not seen:
@@ -153,14 +173,18 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             before = tag
         return [{**entity, "text": text[entity["start"] : entity["end"]]} for entity in found]
 
+    def _around_context(self) -> tuple[list[int], list[int], list[int], int]:
+        """Return the tokens before a question, behind it and behind the context, and the room that they leave."""
+        cls, sep, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.eos_token_id
+        before, between, after = ([cls], [sep], [sep]) if self.encoder else ([], self._ids("\n"), [end])
+        return before, between, after, self._longest - len(before) - len(between) - len(after)
+
     def _span(self, question: str, context: str) -> dict:
         """Return the likeliest span of the context over all of its windows."""
         encoded = self.tokenizer(
             context, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
-        cls, sep, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.eos_token_id
-        before, between, after = ([cls], [sep], [sep]) if self.encoder else ([], self._ids("\n"), [end])
-        free = self._longest - len(before) - len(between) - len(after)
+        before, between, after, free = self._around_context()
         head = [*before, *self._ids(question)[: free // 2], *between]
         room = self._longest - len(head) - len(after)
         step = room - min(STRIDE, room // 2)
@@ -172,7 +196,9 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             row = [*head, *encoded.input_ids[start : start + room], *after]
             types = {}
             if self.encoder and getattr(self.model.config, "type_vocab_size", 0) > 1:
-                types["token_type_ids"] = torch.tensor([[0] * len(head) + [1] * (len(row) - len(head))])
+                types["token_type_ids"] = torch.tensor(
+                    [[0] * len(head) + [1] * (len(row) - len(head))], device=self.model.device
+                )
             output = self._run([row], **types)
             inside = slice(len(head), len(head) + len(offsets))
             first, last = (

@@ -1,6 +1,6 @@
 """Text from a causal model, greedy or drawn, with a key-value cache: in batches, or piece by piece."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from transformers import (
 
 from models.attention import set_attention
 from models.bases import longest_text
-from models.chat import ASSISTANT, END, USER
+from models.chat import ASSISTANT, END, USER, turn
 from models.sampling import Sampling
 
 
@@ -97,20 +97,28 @@ def continuations(
 def stream(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    prompt: str,
+    prompt: str | list[int],
     max_new_tokens: int,
     sampling: Sampling | None = None,
-) -> Iterator[str]:
-    """Yield the continuation of one prompt in pieces as they come; joined, they are what `generate` returns.
+    stops: Sequence[str] = (),
+) -> Generator[str, None, Continuation]:
+    """Yield the continuation of one prompt in pieces as they come, and return it whole, as `continuations` does.
 
-    A piece never ends within a character of several tokens, nor in white space that may be the text's last.
-    Raises ValueError as `generate` does.
+    A piece never ends within a character of several tokens, in white space that may be the text's last, nor in what
+    may become one of `stops`. Raises ValueError as `generate` does.
+
+    Args:
+        prompt: a text with its markers, or its token ids (`conversation_ids`).
+        stops: texts, none of them empty, before the first of which the continuation ends.
     """
-    (prompt_ids,) = _prompt_ids(model, tokenizer, [prompt], max_new_tokens)
+    if isinstance(prompt, str):
+        (prompt_ids,) = _prompt_ids(model, tokenizer, [prompt], max_new_tokens)
+    else:
+        (prompt_ids,) = _fit(model, [prompt], max_new_tokens)
     set_attention(model, "sdpa")
     was_training = model.training
     model.eval()
-    stops = {*stop_ids(model, tokenizer), _pad_id(tokenizer)}
+    enders = {*stop_ids(model, tokenizer), _pad_id(tokenizer)}
     warpers = LogitsProcessorList()
     device = model.device
     generator = torch.Generator(device)
@@ -122,7 +130,7 @@ def stream(
         if sampling.top_p < 1:
             warpers.append(TopPLogitsWarper(sampling.top_p))
     given: Any = torch.tensor([prompt_ids], device=device)
-    cache, ids, said = None, list[int](), ""
+    cache, ids, said, ended = None, list[int](), "", False
     network: Any = model
     try:
         for _ in range(max_new_tokens):
@@ -134,19 +142,55 @@ def stream(
                 else:
                     given = torch.multinomial(logits.softmax(-1), 1, generator=generator)
             token = int(given)
-            if token in stops:
+            if token in enders:
+                ended = True
                 break
             ids.append(token)
             text = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
             whole = text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
+            if _first(whole, stops) is not None:
+                ended = True
+                break
+            whole = whole[: len(whole) - _overlap(whole, stops)]
             if len(whole) > len(said):
                 yield whole[len(said) :]
                 said = whole
-        last = _decode(ids, stops, tokenizer).strip()
+        last = _decode(ids, enders, tokenizer).strip()
+        cut = _first(last, stops)
+        last, ended = last[:cut], ended or cut is not None
         if len(last) > len(said):
             yield last[len(said) :]
+        return Continuation(last, len(ids), ended)
     finally:
         model.train(was_training)
+
+
+def conversation_ids(tokenizer: PreTrainedTokenizerFast, turns: Sequence[tuple[str, str]]) -> list[int]:
+    """Return turns as token ids, with the marker that asks the model to answer the last of them.
+
+    They are those of the chat template, but that a marker's name in a text is text: no request can open a turn.
+
+    Args:
+        turns: (role, text), the role `user` or `assistant`.
+    """
+    from models.rows import encode  # Lightning comes with it, for which a conversation need not wait
+
+    vocabulary = tokenizer.get_vocab()
+    user, assistant, end = (vocabulary[token] for token in (USER, ASSISTANT, END))
+    ids: list[int] = []
+    for (role, _), own in zip(turns, encode(tokenizer, [turn(text) for _, text in turns]), strict=True):
+        ids += [user, *own.tolist()] if role == "user" else [assistant, *own.tolist(), end]
+    return [*ids, assistant]
+
+
+def _first(text: str, stops: Sequence[str]) -> int | None:
+    """Return where the first of the stops begins in a text; None where there is none."""
+    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
+
+
+def _overlap(text: str, stops: Sequence[str]) -> int:
+    """Return the characters at the end of a text with which one of the stops may begin."""
+    return max((size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -172,12 +216,18 @@ def _prompt_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str], max_new_tokens: int
 ) -> list[list[int]]:
     """Return the token ids of each prompt, cut from the left where it leaves no room."""
+    # Prompts carry their markers as text; these must become the markers' ids.
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(prompts, add_special_tokens=False)
+    return _fit(model, [encoding.ids for encoding in encodings], max_new_tokens)
+
+
+def _fit(model: PreTrainedModel, rows: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """Return the ends of rows of token ids that leave room for `max_new_tokens`."""
     context = longest_text(model)
     room = context - max_new_tokens
     if room < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}, expected less than the context of {context}")
-    # Prompts carry their markers as text; these must become the markers' ids.
-    ids = [e.ids[-room:] for e in tokenizer.backend_tokenizer.encode_batch_fast(prompts, add_special_tokens=False)]
+    ids = [row[-room:] for row in rows]
     for number, row in enumerate(ids):
         if not row:
             raise ValueError(f"prompt {number} is empty, expected at least one token")

@@ -143,6 +143,6 @@ def load(directory: Path, objective: str) -> TrainedModel:
     disable_progress_bar()
     config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
     head: Any = getattr(transformers, head_class(objective, "BertForPreTraining" in (config.architectures or [])))
-    network: Any = head.from_pretrained(directory, use_safetensors=True, trust_remote_code=False)
+    network: Any = head.from_pretrained(directory, use_safetensors=True, trust_remote_code=False, local_files_only=True)
     tokenizer = load_tokenizer(str(directory))
     return TrainedModel(network.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)

@@ -282,6 +282,11 @@ def _processor_seconds() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
+def part_digest(directory: Path, prefix: str) -> str:
+    """Return the digest of a receipt's part ``prefix`` whose files are those of ``directory``, a copy perhaps."""
+    return _digest({f"{prefix}/{name}": digest for name, digest in _file_digests(directory).items()})
+
+
 def _file_digests(directory: Path) -> dict[str, str]:
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): file_digest(path) for path in paths}

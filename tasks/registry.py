@@ -39,6 +39,14 @@ def champion(name: str) -> tuple[str, dict[str, Any]] | None:
     return str(found.version), json.loads(found.tags.get(EVIDENCE, "{}"))
 
 
+def champions() -> dict[str, str]:
+    """Return the version of each registered model that has a champion; FileNotFoundError where there is no registry."""
+    if not _has_store():
+        raise FileNotFoundError(f"{os.environ['MLFLOW_TRACKING_URI']}: there is no registry yet")
+    found = _all(tracking.client().search_registered_models)
+    return {model.name: str(model.aliases["champion"]) for model in found if "champion" in model.aliases}
+
+
 def find(name: str, promotion_key: str) -> str | None:
     """Return the version that was registered under ``promotion_key``, or None."""
     found = tracking.client().search_model_versions(f"name = '{name}' and tags.`{PROMOTION_KEY}` = '{promotion_key}'")
@@ -165,6 +173,24 @@ def _all(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def answering(kind: str, directory: Path) -> Any:
+    """Return what `mlflow models serve` asks of a model: the model of mlflow/served_model.py.
+
+    Of this checkout's file, never of the copy beside a version, which would be code out of the registry.
+    """
+    from importlib.util import module_from_spec, spec_from_file_location
+    from types import SimpleNamespace
+
+    spec = spec_from_file_location("served_model", SERVED)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.OfFields() if kind in module.FIELDS else module.OfTexts()
+    model.load_context(SimpleNamespace(artifacts={"model": str(directory)}, model_config={"task": kind}))
+    return model
 
 
 def describe(name: str, version: str, cards: Path, of_model: str, of_version: str) -> None:

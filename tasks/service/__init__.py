@@ -1,0 +1,1 @@
+"""The champions behind HTTP: one small service that follows the registry."""
