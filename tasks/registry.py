@@ -4,8 +4,10 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -22,6 +24,8 @@ PROMOTION_KEY = "alma.promotion_key"
 EVIDENCE = "alma.evidence"
 LOGGED = "models:/m-"
 """How the source of a version begins that was made of a logged model."""
+MODEL = Path("artifacts", "model")
+"""Where a version has its Hugging Face directory."""
 PAGE = 1000
 """Versions, or models, that the registry is asked for at once."""
 
@@ -53,17 +57,35 @@ def find(name: str, promotion_key: str) -> str | None:
     return max((str(version.version) for version in found), key=int, default=None)
 
 
-def version_directory(name: str, version: str) -> Path:
-    """Return the directory of a registered version with all that lies in it, fetched where the store is elsewhere."""
+def is_remote() -> bool:
+    """Return whether the registry is that of a server."""
+    return os.environ["MLFLOW_TRACKING_URI"].startswith(("http://", "https://"))
+
+
+def version_directory(name: str, version: str, place: str | None = None) -> Path:
+    """Return the directory of a registered version with all that lies in it.
+
+    Fetched, into a new temporary directory or into ``place``, where the store is elsewhere.
+    """
     import mlflow
 
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=place))
+
+
+@contextmanager
+def borrowed_directory(name: str, version: str) -> Iterator[Path]:
+    """Give the Hugging Face directory of a registered version; what a server sent of it is deleted afterwards."""
+    if not is_remote():
+        yield model_directory(name, version)
+        return
+    with TemporaryDirectory(prefix="alma-") as place:
+        yield version_directory(name, version, place) / MODEL
 
 
 def model_directory(name: str, version: str) -> Path:
     """Return the Hugging Face directory of a registered version, fetched where the store is elsewhere."""
-    return version_directory(name, version) / "artifacts" / "model"
+    return version_directory(name, version) / MODEL
 
 
 def evidence_name(step: str, digest: str) -> str:

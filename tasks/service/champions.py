@@ -25,6 +25,7 @@ ROUTES = {
 }
 """Kind of model -> the route that asks it."""
 AGAIN = 60.0  # seconds until a version that could not be loaded is tried once more
+PASSAGE = 64  # tokens that what a new version is asked about has at most
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
@@ -168,21 +169,22 @@ def load(name: str, version: str) -> Champion:
     kind, created = str(json.loads(found.tags[registry.EVIDENCE])["kind"]), int(found.creation_timestamp or 0) // 1000
     if kind not in ROUTES:
         return Champion(name, version, kind, created, None)
-    directory = registry.model_directory(name, version)
-    require_safetensors(directory)
-    if part_digest(directory, "model") != found.tags.get(f"{PREFIX}weights_digest"):
-        raise ValueError("its files are not those that were decided on (alma.weights_digest)")
-    if ROUTES[kind] == openai.ROUTE:
-        from tasks.loading import load as load_trained
+    with registry.borrowed_directory(name, version) as directory:
+        require_safetensors(directory)
+        if part_digest(directory, "model") != found.tags.get(f"{PREFIX}weights_digest"):
+            raise ValueError("its files are not those that were decided on (alma.weights_digest)")
+        if ROUTES[kind] == openai.ROUTE:
+            from tasks.loading import load as load_trained
 
-        champion = Champion(name, version, kind, created, load_trained(directory, kind))
-        answers: list[Any] = list(converse(champion.model, [("user", "Are you warm?")], 2, None, []))
-    else:
-        champion = Champion(name, version, kind, created, registry.answering(kind, directory))
-        warm = {"question": "Is it warm?", "context": "It is warm."} if kind == "question_answering" else "It is warm."
-        answers = list(label(champion.model, [warm], 1 << 20))
+            model: Any = load_trained(directory, kind)
+            answers: list[Any] = list(converse(model, [("user", "Are you warm?")], 2, None, []))
+        else:
+            model = registry.answering(kind, directory)
+            text = "It is warm."
+            warm = {"question": "Is it warm?", "context": text} if kind == "question_answering" else text
+            answers = list(label(model, [warm], PASSAGE))
     json.dumps(answers, allow_nan=False)  # weights that are no numbers would answer so
-    return champion
+    return Champion(name, version, kind, created, model)
 
 
 def require_safetensors(directory: Path) -> None:
