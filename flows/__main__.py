@@ -56,7 +56,6 @@ TERMINAL = {
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
     "export": "write a model as a directory for transformers, lm-eval and vLLM; export --help says how",
 }
-ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "guard", "in_context", "promote")
 
 
 def main(arguments: list[str]) -> int:
@@ -146,12 +145,14 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
         return {"up": servers.up, "down": servers.down, "deployments": servers.serve_deployments}[name]
     if options.recipe is None:
         raise ValueError(f"{name}: expected a recipe, recipes/starter.yaml for example")
+    from flows.check import ONE_MODEL, checked
+
     models = [word for word in options.rest if "=" not in word]
     overrides = [word for word in options.rest if "=" in word]
     if len(models) > (name in ONE_MODEL or (name in FLOWS and name not in ("pipeline", "pretraining"))):
         raise ValueError(f"{models[-1]!r}: expected dotted.key=value, or one model where the command takes one")
     model = models[0] if models else ""
-    _check(options.recipe, overrides, name, model)
+    checked(name, options.recipe, overrides, model)
     if name == "plan":
         from flows.plan import run_plan
 
@@ -159,37 +160,6 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
     if name in FLOWS:
         return lambda: _run_flow(name, options.recipe, model, overrides)
     return lambda: _run_step(name, options.recipe, model, overrides)
-
-
-def _check(recipe: str, overrides: list[str], command: str, model: str) -> None:
-    """Refuse a bad recipe or an unknown model before any server starts."""
-    from tasks.recipe import load_recipe
-
-    config = load_recipe(recipe, overrides)
-    known = list(config.specialists) if command in ("finetuning", "finetune", "scratch") else config.models()
-    if command == "scratch":
-        known = [name for name in known if config.has_control(name)]
-    if command in ("in_context", "prompting"):
-        from tasks.in_context import asks
-
-        known = [name for name in known if asks(config, name)]
-        if not known:
-            raise ValueError(f"{command}: {recipe} asks no language model by prompt (section in_context)")
-    if command == "transfer":
-        known = [name for name in known if config.transfer is not None and name in config.specialists]
-        known = [name for name in known if config.has_control(name)]
-        if not known:
-            raise ValueError(f"transfer: {recipe} has no section transfer, or no specialist with a twin from scratch")
-    if command == "mitigate":
-        known = [name for name in known if config.mitigations(name)]
-        if not known:
-            raise ValueError(f"mitigate: no specialist of {recipe} asks for a mitigation (mitigation.method)")
-    if command == "adapt" and config.adapt is None:
-        raise ValueError(f"adapt: {recipe} has no section adapt, which names the text of a domain")
-    if model and model not in known:
-        raise ValueError(f"{model!r}: no such model in {recipe} for {command}; there are {', '.join(known)}")
-    if command in ONE_MODEL and not model:
-        raise ValueError(f"{command}: expected a model of {recipe}: {', '.join(known)}")
 
 
 def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:

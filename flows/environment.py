@@ -33,6 +33,8 @@ def set_environment() -> None:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+        # A run that sends no sign of life any more is marked as crashed (flows/watching.py); 30 s is Prefect's least.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_HOME": str(var / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "alma",
         # The page keeps every line; the terminal shows the project's own.

@@ -2,20 +2,27 @@
 
 from prefect import flow
 
+from flows.check import opened
+from flows.parameters import ModelName, Overrides, RecipeFile
 from flows.steps import Steps
-from tasks.budget import open_recipe
+from flows.watching import watched
 from tasks.receipts import Receipt
 
 
 @flow
-def evaluation(recipe: str = "recipes/starter.yaml", model: str = "", overrides: list[str] = []) -> list[Receipt]:  # noqa: B006
+@watched
+def evaluation(
+    recipe: RecipeFile = "recipes/starter.yaml",
+    model: ModelName = "",
+    overrides: Overrides = [],  # noqa: B006
+) -> list[Receipt]:
     """Assess models beside their baselines; what they need and is not there is made first.
 
     Args:
-        recipe: The recipe's file, relative to the workspace.
+        recipe: A recipe of the workspace: the whole pipeline in one file.
         model: One model of the recipe; empty for all.
-        overrides: Fields to change, as dotted.key=value.
+        overrides: Fields of the recipe to change, as dotted.key=value: pretrain.train.steps=300 for example.
     """
-    config = open_recipe(recipe, overrides)
+    config = opened("evaluation", recipe, overrides, model)
     models = [model] if model else config.models()
     return Steps(config, as_tasks=True).receipts("assess", models)

@@ -7,13 +7,15 @@ from typing import Any
 from prefect import flow, task
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.check import opened
 from flows.failures import Failures, ModelsFailed, tell
 from flows.mitigation import mitigated
+from flows.parameters import Overrides, RecipeFile
 from flows.trials import compared
+from flows.watching import watched
 from tasks.adapt import adapt
 from tasks.assess import assess
 from tasks.audit import audit
-from tasks.budget import open_recipe
 from tasks.cards import cards
 from tasks.devices import machine
 from tasks.finetune import finetune
@@ -36,16 +38,17 @@ RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(machine
 
 
 @flow(task_runner=RUNNER)  # type: ignore[arg-type]  # its own type of future is not taken for one
-def pipeline(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) -> Receipt:  # noqa: B006
+@watched
+def pipeline(recipe: RecipeFile = "recipes/starter.yaml", overrides: Overrides = []) -> Receipt:  # noqa: B006
     """Take a recipe from its sources to registered models and a report.
 
     A specialist that fails leaves the others standing: the run does all it can, reports, and then fails.
 
     Args:
-        recipe: The recipe's file, relative to the workspace.
-        overrides: Fields to change, as dotted.key=value.
+        recipe: A recipe of the workspace: the whole pipeline in one file.
+        overrides: Fields of the recipe to change, as dotted.key=value: pretrain.train.steps=300 for example.
     """
-    config = open_recipe(recipe, overrides)
+    config = opened("pipeline", recipe, overrides)
     ingested = ingest(config)
     prepared = prepare(config, ingested)
     encoded = tokenizer(config, prepared)

@@ -2,7 +2,9 @@
 
 from prefect import flow
 
-from tasks.budget import open_recipe
+from flows.check import opened
+from flows.parameters import Overrides, RecipeFile
+from flows.watching import watched
 from tasks.ingest import ingest
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
@@ -11,14 +13,15 @@ from tasks.tokenizer import tokenizer
 
 
 @flow
-def pretraining(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) -> Receipt:  # noqa: B006
+@watched
+def pretraining(recipe: RecipeFile = "recipes/starter.yaml", overrides: Overrides = []) -> Receipt:  # noqa: B006
     """Train a recipe's foundation on its corpus.
 
     Args:
-        recipe: The recipe's file, relative to the workspace.
-        overrides: Fields to change, as dotted.key=value.
+        recipe: A recipe of the workspace: the whole pipeline in one file.
+        overrides: Fields of the recipe to change, as dotted.key=value: pretrain.train.steps=300 for example.
     """
-    config = open_recipe(recipe, overrides)
+    config = opened("pretraining", recipe, overrides)
     ingested = ingest(config)
     prepared = prepare(config, ingested)
     encoded = tokenizer(config, prepared)

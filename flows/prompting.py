@@ -2,21 +2,28 @@
 
 from prefect import flow
 
+from flows.check import opened
+from flows.parameters import ModelName, Overrides, RecipeFile
 from flows.steps import Steps
-from tasks.budget import open_recipe
+from flows.watching import watched
 from tasks.in_context import asks
 from tasks.receipts import Receipt
 
 
 @flow
-def prompting(recipe: str = "recipes/starter.yaml", model: str = "", overrides: list[str] = []) -> list[Receipt]:  # noqa: B006
+@watched
+def prompting(
+    recipe: RecipeFile = "recipes/starter.yaml",
+    model: ModelName = "",
+    overrides: Overrides = [],  # noqa: B006
+) -> list[Receipt]:
     """Score models on the recipe's in-context tasks; what they need and is not there is made first.
 
     Args:
-        recipe: The recipe's file, relative to the workspace.
+        recipe: A recipe of the workspace: the whole pipeline in one file.
         model: One model of the recipe; empty for all that write text.
-        overrides: Fields to change, as dotted.key=value.
+        overrides: Fields of the recipe to change, as dotted.key=value: pretrain.train.steps=300 for example.
     """
-    config = open_recipe(recipe, overrides)
+    config = opened("prompting", recipe, overrides, model)
     models = [model] if model else [name for name in config.models() if asks(config, name)]
     return Steps(config, as_tasks=True).receipts("in_context", models)

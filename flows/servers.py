@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,14 +16,27 @@ from tasks.workspace import VAR, write_atomically
 
 HOST = "127.0.0.1"
 PORTS = {"prefect": 4200, "mlflow": 5000}
+HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
 DEPLOYMENT = "alma"
 START_WITHIN = 180.0  # seconds that a server has to answer
 STOP_WITHIN = 15.0
-FLOWS = ("pipeline", "pretraining", "finetuning", "auditing", "evaluation", "prompting", "promotion", "transfer")
+STARTS = "--- start of "
+FLOWS = (
+    "pipeline",
+    "pretraining",
+    "finetuning",
+    "auditing",
+    "evaluation",
+    "prompting",
+    "promotion",
+    "transfer",
+)
 
 
 def up() -> int:
     """Start what does not run yet, wait until it answers, and print the addresses.
+
+    What runs already is kept, with the forms, schedules and recipes on the page brought up to date.
 
     Raises:
         OSError: a server ended or did not answer; its log is named.
@@ -30,13 +44,22 @@ def up() -> int:
     running = running_servers()
     addresses = {}
     for name in PORTS:
+        if name in running:
+            _answers(name, running[name] + HEALTH[name], START_WITHIN)
         addresses[name] = running.get(name) or _start_server(name)
     # The deployments and all runs report to this server, also when the environment was set before it ran.
     os.environ["PREFECT_API_URL"] = f"{addresses['prefect']}/api"
+    from flows.deployed import register
+
+    register()
+    page = f"{addresses['prefect']}/deployments"
+    if running.get("deployments", page) != page:  # the server died, and found its port taken when it came back
+        _stop_recorded("deployments")
+        del running["deployments"]
     if "deployments" not in running:
-        command = [sys.executable, "-m", "flows", "deployments"]
-        _start("deployments", command, address=f"{addresses['prefect']}/deployments")
-        _wait_for_deployments()
+        since = time.time()
+        process = _start("deployments", [sys.executable, "-m", "flows", "deployments"], page)
+        _wait_until_served(process, since)
     print(f"Prefect  {addresses['prefect']}")
     print(f"MLflow   {addresses['mlflow']}")
     print("Flows started by `make run` or from the Prefect page show in both; `make down` stops them.")
@@ -47,8 +70,7 @@ def down() -> int:
     """Stop the processes that `up` started, and no others."""
     recorded = json.loads(SERVERS.read_text()) if SERVERS.exists() else {}
     for name in reversed(list(recorded)):
-        stopped = _stop(recorded[name]["pid"], recorded[name]["started"])
-        print(f"{name}: {'stopped' if stopped else 'was not running'}")
+        print(f"{name}: {'stopped' if _stop_recorded(name) else 'was not running'}")
     SERVERS.unlink(missing_ok=True)
     if not recorded:
         print("nothing was running")
@@ -57,15 +79,9 @@ def down() -> int:
 
 def serve_deployments() -> int:
     """Serve every flow as a deployment, until stopped."""
-    from importlib import import_module
+    from flows.deployed import serve
 
-    from prefect import serve
-    from prefect.deployments.runner import EntrypointType
-
-    flows = [getattr(import_module(f"flows.{name}"), name) for name in FLOWS]
-    # By module: a path would put flows/ itself on sys.path, where a file named like a package shadows it.
-    by_module = EntrypointType.MODULE_PATH
-    serve(*[flow.to_deployment(name=DEPLOYMENT, entrypoint_type=by_module) for flow in flows], limit=1)
+    serve()
     return 0
 
 
@@ -82,9 +98,8 @@ def _start_server(name: str) -> str:
             *["--artifacts-destination", (var / "mlflow" / "artifacts").as_uri()],
         ],
     }
-    health = {"prefect": "/api/health", "mlflow": "/health"}
     process = _start(name, commands[name], address)
-    wait_for(name, process, address + health[name])
+    wait_for(name, process, address + HEALTH[name])
     return address
 
 
@@ -101,47 +116,71 @@ def _start(name: str, command: list[str], address: str) -> "subprocess.Popen[byt
     if name == "prefect":
         environment.pop("PREFECT_API_URL", None)
     with log.open("ab") as output:
+        output.write(f"{STARTS}{name}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        output.flush()
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    recorded = json.loads(SERVERS.read_text()) if SERVERS.exists() else {}
-    started = psutil.Process(process.pid).create_time()
-    recorded[name] = {"pid": process.pid, "started": started, "address": address}
-    write_atomically(SERVERS, json.dumps(recorded, indent=1))
+    try:
+        recorded = json.loads(SERVERS.read_text()) if SERVERS.exists() else {}
+        started = psutil.Process(process.pid).create_time()
+        recorded[name] = {"pid": process.pid, "started": started, "address": address}
+        write_atomically(SERVERS, json.dumps(recorded, indent=1))
+    except BaseException:  # a full disk: what is not recorded would run where no `down` finds it
+        process.kill()
+        process.wait()
+        raise
     return process
 
 
 def wait_for(name: str, process: "subprocess.Popen[bytes]", url: str) -> None:
-    """Return once the server answers; OSError names its log, var/log/<name>.log, where it ended or did not."""
+    """Return once the server answers; OSError says why it does not, and names its log, var/log/<name>.log."""
+    _answers(name, url, START_WITHIN, process)
+
+
+def _answers(name: str, url: str, seconds: float, process: "subprocess.Popen[bytes] | None" = None) -> None:
     from urllib.error import URLError
     from urllib.request import urlopen
 
-    end = time.monotonic() + START_WITHIN
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if process.poll() is not None:
-            raise OSError(f"the {name} server ended at once; see {VAR / 'log' / f'{name}.log'}")
+        if process is not None and process.poll() is not None:
+            raise OSError(f"the {name} server ended at once{_why(name)}")
         try:
             with urlopen(url, timeout=5) as answer:
                 if answer.status == 200:
                     return
         except (URLError, TimeoutError, ConnectionError):
             time.sleep(0.1)
-    raise OSError(f"the {name} server did not answer within {START_WITHIN:g} s; see {VAR / 'log' / f'{name}.log'}")
+    raise OSError(f"the {name} server did not answer within {seconds:g} s{_why(name)}; `make down` stops it")
 
 
-def _wait_for_deployments() -> None:
-    """Wait until every flow has its deployment on the server."""
+def _why(name: str) -> str:
+    """Return the last error that a server's log names, and the log."""
+    path = VAR / "log" / f"{name}.log"
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 20_000))
+        lines = file.read().decode(errors="replace").rpartition(STARTS)[2].splitlines()
+    errors = [line for line in lines if re.match(r"(failed|error|(\w+\.)*\w*(Error|Exception)\b.*): ", line)]
+    return (f": {errors[-1].strip()}" if errors else "") + f" (its log is {path})"
+
+
+def _wait_until_served(process: "subprocess.Popen[bytes]", since: float) -> None:
+    """Wait until the process asks the server for the runs of every deployment."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
+    ours = DeploymentFilter(name=DeploymentFilterName(any_=[DEPLOYMENT]))
     end = time.monotonic() + START_WITHIN
-    while time.monotonic() < end:
-        if "deployments" not in running_servers():
-            raise OSError(f"the deployments ended at once; see {VAR / 'log' / 'deployments.log'}")
-        with get_client(sync_client=True) as client:
-            if len(client.read_deployments()) >= len(FLOWS):
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                raise OSError(f"the deployments ended at once{_why('deployments')}")
+            polled = [deployment.last_polled for deployment in client.read_deployments(deployment_filter=ours)]
+            if sum(at is not None and at.timestamp() > since for at in polled) >= len(FLOWS):
                 return
-        time.sleep(0.5)
-    raise OSError(f"the deployments did not appear within {START_WITHIN:g} s; see {VAR / 'log' / 'deployments.log'}")
+            time.sleep(0.3)
+    raise OSError(f"the deployments were not served within {START_WITHIN:g} s{_why('deployments')}")
 
 
 def _free_port(wanted: int) -> int:
@@ -155,6 +194,11 @@ def _free_port(wanted: int) -> int:
                 continue
             return port
     raise OSError(f"no free port between {wanted} and {wanted + 49} on {HOST}")
+
+
+def _stop_recorded(name: str) -> bool:
+    recorded = json.loads(SERVERS.read_text())[name]
+    return _stop(recorded["pid"], recorded["started"])
 
 
 def _stop(pid: int, started: float) -> bool:

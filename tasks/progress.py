@@ -11,17 +11,18 @@ class ProgressBar:
         self.step = step
         self.artifact: UUID | None = None
 
-    def show(self, percent: float) -> None:
-        """Set the bar (0 to 100)."""
+    def show(self, percent: float, said: str = "") -> None:
+        """Set the bar (0 to 100), and say beside it how far the step is."""
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
         from prefect.context import TaskRunContext
 
         if TaskRunContext.get() is None:
             return
+        description = f"{self.step}: {said}" if said else self.step
         if self.artifact is None:
             key = re.sub(r"[^a-z0-9]+", "-", self.step.lower())  # all that Prefect takes for one
-            artifact = create_progress_artifact(percent, key=key, description=f"Training: {self.step}")
+            artifact = create_progress_artifact(percent, key=key, description=description)
             assert isinstance(artifact, UUID)
             self.artifact = artifact
         else:
-            update_progress_artifact(self.artifact, percent)
+            update_progress_artifact(self.artifact, percent, description=description)

@@ -28,6 +28,7 @@ from tasks.mitigation import KINDS, Method, MitigationConfig
 from tasks.policy import Kind
 from tasks.recipe_file import explain, override_value, read_values
 from tasks.robustness import RobustnessConfig
+from tasks.schedule_config import ScheduleConfig
 from tasks.sources import DataConfig
 from tasks.transfer_config import TransferConfig
 
@@ -193,6 +194,9 @@ class Recipe(Config):
 
     cost: CostConfig = CostConfig()
     """What turns the measured time into emissions and money."""
+
+    schedule: ScheduleConfig | None = Field(default=None, exclude=True)
+    """When `make up` runs the recipe again by itself; empty: never. No part of what a model is made from."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -16,6 +16,7 @@ from tasks.console import log
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 
 KEY_TAG = "alma.key"
@@ -77,6 +78,19 @@ def deliver(run_id: str, spool: Path, start: int = 0) -> int:
     metrics = [Metric(row["key"], row["value"], row["time"], row["step"]) for row in rows if "key" in row]
     _log(run_id, metrics)
     return start + len(whole)
+
+
+def watch_machine(run_id: str) -> "SystemMetricsMonitor":
+    """Log to the run, every ten seconds, what processors, memory, disk, network and graphics cards are doing.
+
+    Call ``finish`` on what is returned. A run that was ended before, and goes on now, is running again.
+    """
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    client().update_run(run_id, status="RUNNING")
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    monitor.start()
+    return monitor
 
 
 def log_scores(run_id: str, scores: dict[str, Any], time: int) -> None:

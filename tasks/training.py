@@ -127,6 +127,7 @@ class Forwarder:
         self.first: dict[str, Any] | None = None
         self.newest: dict[str, Any] | None = None
         self.bar = ProgressBar(step)
+        self.monitor: Any = None
 
     def forward(self) -> None:
         """Read what is new and pass it on, each listener at its own pace."""
@@ -138,15 +139,25 @@ class Forwarder:
         if now - self.sent_at >= SENT_EVERY:
             self.sent_at = now
             self._deliver()
+            if self.run_id is not None and self.monitor is None:
+                tracking.try_to(self._watch_machine)
             if progress:
-                self.bar.show(100 * progress["progress"] / max(progress["total"], 1))
+                done, total = progress["progress"], max(progress["total"], 1)
+                self.bar.show(100 * done / total, f"step {done} of {total}{self._time_left(progress)}")
 
     def finish(self, status: str) -> None:
         """Deliver the rest and end the run; what an outage kept back is sent again from the start."""
+        if self.monitor is not None:
+            self.monitor.finish()
         self._deliver()
         if self.run_id is not None:
             tracking.try_to(lambda: tracking.finish(self.run_id or "", status=status))
-        self.bar.show(100.0)
+        if status == "FINISHED":
+            self.bar.show(100.0, "done")
+
+    def _watch_machine(self) -> None:
+        assert self.run_id is not None
+        self.monitor = tracking.watch_machine(self.run_id)
 
     def _read_new(self) -> dict[str, Any] | None:
         """Return the newest progress row of the whole lines written so far."""
