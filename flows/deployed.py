@@ -51,9 +51,11 @@ def register() -> None:
         mark_killed_runs(client)
         deployed = {}
         for deployment in deployments():
-            deployed[str(deployment.flow_name)] = found = deployment.apply()
-            assert isinstance(found, UUID)
+            applied = deployment.apply()
+            assert isinstance(applied, UUID)
+            deployed[str(deployment.flow_name)] = applied
         _set_schedules(client, deployed)
+        _close_forms(client)
 
 
 def serve() -> None:
@@ -62,6 +64,18 @@ def serve() -> None:
 
     register()
     prefect.serve(*deployments(), limit=1)
+
+
+def _close_forms(client: "SyncPrefectClient") -> None:
+    """Let the forms of work pools, too, refuse a parameter that the flow does not know: `prefect deploy` cannot."""
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    ours = {f"flows.{name}.{name}" for name in FLOWS}
+    for deployment in client.read_deployments():
+        schema = deployment.parameter_openapi_schema
+        if deployment.entrypoint in ours and schema and "additionalProperties" not in schema:
+            closed = DeploymentUpdate(parameter_openapi_schema={**schema, "additionalProperties": False})
+            client.update_deployment(deployment.id, closed)
 
 
 def _set_schedules(client: "SyncPrefectClient", deployed: dict[str, UUID]) -> None:

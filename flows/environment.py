@@ -59,7 +59,8 @@ def running_servers() -> dict[str, str]:
     alive = {}
     for name, server in json.loads(SERVERS.read_text()).items():
         try:
-            same = abs(psutil.Process(server["pid"]).create_time() - server["started"]) < 1
+            process = psutil.Process(server["pid"])
+            same = abs(process.create_time() - server["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             continue
         if same:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 AUTOMATION = "alma: a killed run is crashed"
-SILENT = 75.0
-"""Seconds without a sign of life after which a run counts as killed: two heartbeats of 30 s may be late."""
+SILENT = 90.0
+"""Seconds without a sign of life after which a run counts as killed: two heartbeats of 30 s may be missed."""
 
 
 def watched(work: Callable[P, R]) -> Callable[P, R]:

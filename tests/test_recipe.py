@@ -75,6 +75,10 @@ def tiny(tmp_path: Path) -> Path:
         ("robustness.polarity={reviews: {positive: a}}", "polarity.reviews: expected a label for positive and"),
         ("in_context={tasks: {}}", "in_context.tasks: "),
         ("in_context={taks: {}}", "in_context.tasks: is missing"),
+        ("schedule={cron: 0 3 * * 8}", "schedule.cron: '0 3 * * 8' is no cron expression, expected five fields"),
+        ("schedule={cron: 0 3 * * 1, timezone: Mars}", "schedule.timezone: 'Mars' is no time zone, expected a name"),
+        ("schedule={timezone: UTC}", "schedule.cron: is missing"),
+        ("schedule={cron: 0 3 * * 1, flow: pretraining}", "schedule.flow: "),
     ],
 )
 def test_a_bad_override_is_one_line_that_names_the_field(tiny: Path, override: str, message: str) -> None:
@@ -180,3 +184,9 @@ def test_no_change_of_a_recipe_makes_more_than_one_line(data: st.DataObject) -> 
         except ValueError as error:
             assert str(error).startswith(str(changed))
             assert "\n" not in str(error)
+
+
+def test_a_schedule_is_no_part_of_what_is_kept_or_depended_on(tiny: Path) -> None:
+    scheduled = load_recipe(tiny, ["schedule={cron: 0 3 * * 1, timezone: Europe/Berlin}"])
+    assert scheduled.schedule is not None
+    assert scheduled.model_dump() == load_recipe(tiny).model_dump()
