@@ -152,7 +152,7 @@ def _answers(name: str, url: str, seconds: float, process: "subprocess.Popen[byt
                     return
         except (URLError, TimeoutError, ConnectionError):
             time.sleep(0.1)
-    raise OSError(f"the {name} server did not answer within {seconds:g} s{_why(name)}; `make down` stops it")
+    raise OSError(f"the {name} server did not answer within {seconds:g} s{_why(name)}")
 
 
 def _why(name: str) -> str:
