@@ -1,7 +1,7 @@
 """What can be seen of a run: its log under its own name, its faults in one line, and that it was killed."""
 
 import logging
-import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -35,15 +35,15 @@ def watched(work: Callable[P, R]) -> Callable[P, R]:
         from prefect.states import Failed
 
         set_environment()  # a worker that started this process knows of Prefect alone
-        with _own_log() as keep_traceback:
+        with _own_log() as note:
             try:
                 return work(*args, **kwargs)
             except (ValueError, ModelsFailed) as error:
-                log.error("failed: %s", one_line(error))
+                note(f"failed: {one_line(error)}")
                 _say_no_more(error)
                 return Failed(message=one_line(error), data=error)  # type: ignore[return-value]
             except BaseException:
-                keep_traceback()
+                note(traceback.format_exc())
                 raise
 
     return run
@@ -59,8 +59,8 @@ def _say_no_more(told: Exception) -> None:
 
 
 @contextmanager
-def _own_log() -> Iterator[Callable[[], None]]:
-    """Write the project's lines to a file of the run's name as well; give what adds a traceback to that file alone."""
+def _own_log() -> Iterator[Callable[[str], None]]:
+    """Write the project's lines to a file of the run's name as well; give what adds a text to that file alone."""
     from prefect.context import FlowRunContext
 
     context = FlowRunContext.get()
@@ -73,17 +73,12 @@ def _own_log() -> Iterator[Callable[[], None]]:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:  # a full disk: the run may still have room to say what it says elsewhere
         log.warning("%s is not written (%s)", path, error.strerror)
-        yield lambda: None
+        yield lambda _: None
         return
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
     log.addHandler(handler)
-
-    def keep_traceback() -> None:
-        record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "stopped", (), sys.exc_info())
-        handler.handle(record)
-
     try:
-        yield keep_traceback
+        yield lambda text: handler.emit(log.makeRecord(log.name, logging.ERROR, __file__, 0, text, (), None))
     finally:
         log.removeHandler(handler)
         handler.close()
@@ -119,6 +114,6 @@ def mark_killed_runs(client: "SyncPrefectClient") -> None:
     for extra in there[1:]:
         client.delete_automation(extra.id)
     if there:
-        client.update_automation(there[0].id, wanted)
+        client.update_automation(there[0].id, wanted.model_copy(update={"enabled": there[0].enabled}))
     else:
         client.create_automation(wanted)

@@ -141,9 +141,7 @@ def test_what_only_the_recipe_can_judge_fails_at_once_in_one_line(workspace: Pat
     message = "recipes/tiny.yaml: pretrain.train.stepz: there is no such field; did you mean steps?"
     found = ended(workspace, run)
     assert (found["state"]["type"], found["state"]["message"]) == ("FAILED", message)
-    told = wait(lambda: [line for line in lines(workspace, run) if line.startswith("Finished")], 30)
-    assert told
-    assert f"failed: {message}" in lines(workspace, run)
+    assert wait(lambda: [line for line in lines(workspace, run) if line.startswith("Finished") and message in line], 30)
     assert "Traceback" not in "".join(lines(workspace, run))
     log = workspace / f"var/log/pretraining.{found['name']}.log"
     assert log.read_text().endswith(f"failed: {message}\n")
