@@ -35,6 +35,7 @@ def deployments() -> "list[RunnerDeployment]":
         choice = schema["properties"]["recipe"]
         if choice["default"] not in choice.get("enum", [choice["default"]]):
             choice["default"] = choice["enum"][0]
+            deployment.parameters = {"recipe": choice["default"]}
         deployment._parameter_openapi_schema = Closed(**schema, additionalProperties=False)
         # Said to be unknown: the schedules are set below, and with none here Prefect takes away those made on the page.
         deployment.schedules = None
