@@ -20,6 +20,7 @@ FLOWS = {
     "prompting": "ask the language models by prompt alone, with and without examples",
     "promotion": "decide on the models, register them, move aliases",
     "transfer": "compare specialists with training from scratch, over seeds and shares of their labels",
+    "retraining": "measure what moved since the champions were trained, decide what to train again, and do it",
 }
 STEPS = {
     "ingest": "sources into data/, under DVC",
@@ -41,6 +42,7 @@ STEPS = {
 }
 BEFORE = {
     "plan": "what a run will take: time, memory, energy and money, from a measurement of about ten seconds",
+    "drift": "what moved since the champions were trained, and what retraining would do, without training",
 }
 SERVERS = {
     "up": "start the Prefect server, the MLflow server and the deployments",
@@ -56,6 +58,8 @@ TERMINAL = {
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
     "export": "write a model as a directory for transformers, lm-eval and vLLM; export --help says how",
 }
+WHOLE = ("pipeline", "pretraining", "retraining")
+"""Flows that take no single model."""
 
 
 def main(arguments: list[str]) -> int:
@@ -149,7 +153,7 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
 
     models = [word for word in options.rest if "=" not in word]
     overrides = [word for word in options.rest if "=" in word]
-    if len(models) > (name in ONE_MODEL or (name in FLOWS and name not in ("pipeline", "pretraining"))):
+    if len(models) > (name in ONE_MODEL or (name in FLOWS and name not in WHOLE)):
         raise ValueError(f"{models[-1]!r}: expected dotted.key=value, or one model where the command takes one")
     model = models[0] if models else ""
     checked(name, options.recipe, overrides, model)
@@ -157,6 +161,10 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
         from flows.plan import run_plan
 
         return lambda: run_plan(options.recipe, overrides)
+    if name == "drift":
+        from flows.retraining import run_drift
+
+        return lambda: run_drift(options.recipe, overrides)
     if name in FLOWS:
         return lambda: _run_flow(name, options.recipe, model, overrides)
     return lambda: _run_step(name, options.recipe, model, overrides)
@@ -180,7 +188,7 @@ def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:
         if error.report is not None:
             print_table(error.report, recipe)
         raise
-    if name == "pipeline":
+    if name in ("pipeline", "retraining") and receipt.step == "report":
         print_table(receipt, recipe)
     return 0
 

@@ -30,6 +30,7 @@ FLOWS = (
     "prompting",
     "promotion",
     "transfer",
+    "retraining",
 )
 
 

@@ -1,15 +1,19 @@
 """What the present champion shows on a candidate's test set: as recorded, or assessed again."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tasks import registry
 from tasks.assess import ITEMS, assess_again
 from tasks.console import log
 from tasks.evidence import Evidence
+from tasks.lineage import Lineage
 from tasks.paired import Terms, read_items
+from tasks.readers import read_rows
 from tasks.receipts import Receipt, Result
 from tasks.recipe import FOUNDATION, Recipe
+from tasks.training_profile import asked_hash, is_among, kept_profile, together
 
 
 def champion_evidence(
@@ -50,5 +54,20 @@ def champion_evidence(
     scores = assess_again(recipe, model, contenders, prepared.part(data))
     # What the guard step measured was of the recorded split.
     kept = champion.metrics if champion.test_digest == candidate.test_digest else {}
-    update = {"metrics": {**kept, **scores.flat()}, "test_digest": candidate.test_digest}
+    seen = _seen_rows(candidate.model, version, prepared.part(data).directory / "test.jsonl")
+    update = {"metrics": {**kept, **scores.flat()}, "test_digest": candidate.test_digest, "seen_rows": seen}
     return champion.model_copy(update=update), scores.terms()
+
+
+def _seen_rows(name: str, version: str, test: Path) -> int:
+    """Return how many rows of a test split a version learned from, as far as it kept what it learned from.
+
+    `prepare` never moves a row from train to test while the sources grow; a source that declares another test split,
+    or another seed of the split, does.
+    """
+    lineage = Lineage(registry.versions())
+    chain = lineage.trainings(lineage.versions[f"{name}/{version}"])
+    known = [kept_profile(each.run_id, each.carried.get("own_data_digest", "")) for each in chain]
+    profiles = [profile for profile in known if profile is not None]
+    hashes = [asked_hash(row) for row in read_rows(test)]
+    return int(is_among(hashes, together(profiles).learnt).sum()) if profiles else 0

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -150,9 +151,15 @@ def drop_exact_duplicates(rows: Rows, counts: Counter[str]) -> Rows:
     return kept
 
 
-def drop_near_duplicates(config: PrepareConfig, rows: Rows, counts: Counter[str]) -> Rows:
-    """Return text rows of which no two, in whatever split, are near duplicates; test stays before train."""
-    flat = [(split, row) for split in HELD_OUT_FIRST for row in rows.get(split, [])]
+def drop_near_duplicates(config: PrepareConfig, rows: Rows, declared: Collection[str], counts: Counter[str]) -> Rows:
+    """Return text rows, split already, of which no two, in whatever split, are near duplicates.
+
+    Of a pair that lies across splits the one stays that a source declares as test or valid; else the one in train.
+    So a later row that is cut for test never takes the place of one like it that a model has learned from.
+    """
+    cut = [split for split in ("valid", "test") if split not in declared]
+    order = [split for split in HELD_OUT_FIRST if split not in cut] + cut
+    flat = [(split, row) for split in order for row in rows[split]]
     dropped = find_near_duplicates(
         [row["text"] for _, row in flat],
         config.near_duplicate_threshold,
@@ -162,7 +169,7 @@ def drop_near_duplicates(config: PrepareConfig, rows: Rows, counts: Counter[str]
     )
     counts["near_duplicates"] += len(dropped)
     kept = [place for number, place in enumerate(flat) if number not in dropped]
-    return {split: [row for place, row in kept if place == split] for split in HELD_OUT_FIRST if split in rows}
+    return {split: [row for place, row in kept if place == split] for split in SPLITS}
 
 
 def split_rows(config: PrepareConfig, rows: Rows, origins: dict[str, str]) -> Rows:
@@ -182,8 +189,8 @@ def split_rows(config: PrepareConfig, rows: Rows, origins: dict[str, str]) -> Ro
 def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> tuple[Rows, dict[str, int]]:
     """Return one data set's clean rows in three splits, and the counts of what happened to the others.
 
-    Order: normalise and scrub, cut and filter (kind text), exact duplicates, near duplicates (kind text),
-    split. Raises ValueError if no training row is left or a held-out label or tag type never occurs in train.
+    Order: normalise and scrub, cut and filter (kind text), exact duplicates, split, near duplicates (kind
+    text). Raises ValueError if no training row is left or a held-out label or tag type never occurs in train.
     """
     counts: Counter[str] = Counter(rows_in=sum(map(len, rows.values())))
     for key in ("emails", "phones", "exact_duplicates", "cross_split_duplicates", "dropped_empty"):
@@ -201,10 +208,10 @@ def prepare_dataset(config: PrepareConfig, name: str, kind: str, rows: Rows) -> 
             origins.update(dict.fromkeys((p["id"] for p in pieces), digest_row(whole).group))
             clean[split] += pieces
     clean = drop_exact_duplicates(clean, counts)
+    done = split_rows(config, clean, origins)
     if kind == "text":
         counts["near_duplicates"] = 0
-        clean = drop_near_duplicates(config, clean, counts)
-    done = split_rows(config, clean, origins)
+        done = drop_near_duplicates(config, done, clean.keys(), counts)
     if not done["train"]:
         raise ValueError(f"{name}: no row of train is left of {counts['rows_in']}: {dict(counts)}")
     check_labels(name, kind, done)

@@ -163,6 +163,9 @@ def _against_champion(candidate: Evidence, champion: Evidence | None, rules: Kin
     rails = [_guarded(candidate, champion, rail) for rail in rules.guardrails]
     worst = min((state for state, _ in rails), default=1)
     sentences = [sentence for _, sentence in rails if sentence]
+    if champion.seen_rows:
+        told = f"{champion.seen_rows} rows of this test set, which speaks for it and not for the candidate"
+        sentences.insert(0, f"note: the champion learned from {told}.")
     alias, sentence = _on_target(candidate, champion, rules, gap)
     if worst < 0:
         alias = None

@@ -44,6 +44,8 @@ class Evidence(Config):
     """Score -> the gap to the champion, for the scores that are made of items."""
     audits: list[AuditResult] = Field(default_factory=list)
     """Its audits."""
+    seen_rows: int = 0
+    """Rows of the test set that it is known to have learned from: of a champion that is asked a later one."""
     mitigation: str = ""
     """What was done in its training about what identity words have to do with the answer; empty: nothing."""
 

@@ -128,6 +128,20 @@ class Lineage:
             found.append(Parent("base", base.reference if base else carried["base"], base, weights))
         return found
 
+    def trainings(self, version: Version) -> list[Version]:
+        """Return the versions whose trainings made a version's weights out of a base's, the last training first.
+
+        A foundation that was taken as it is from another version was registered, and not trained, under its name.
+        """
+        found: list[Version] = []
+        at: Version | None = version
+        while at is not None and at not in found:
+            base = next((parent.version for parent in self.parents(at) if parent.role == "base"), None)
+            if base is None or at.carried.get("base_trained") != "False":
+                found.append(at)
+            at = base
+        return found or [version]
+
     def texts(self, version: Version) -> list[Text]:
         """Return the texts that a version learned from itself.
 

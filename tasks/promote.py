@@ -24,13 +24,14 @@ from tasks.policy import load_policy
 from tasks.readers import read_rows
 from tasks.receipts import RECEIPT, Part, Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
+from tasks.training_profile import PROFILE, learnt_data, make_profile, write_profile
 from tasks.versioning import data_digest
-from tasks.workspace import text_digest
+from tasks.workspace import file_digest, text_digest
 
 DECISION = "decision.json"
 RECIPE = "recipe"
 """Where the recipe is kept that a version came of, as it was resolved: `recipe.json` in a directory of that name."""
-NO_PART = {"launcher", "cost"}
+NO_PART = {"launcher", "cost", "retraining"}
 """Sections of a recipe that make no difference to what comes of it."""
 MASK = "[MASK]"
 """What a served masked model fills in, whatever its tokenizer calls it."""
@@ -78,7 +79,10 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
         (out / RECIPE).mkdir()
         settings = recipe.model_dump(mode="json", exclude=NO_PART)
         (out / RECIPE / "recipe.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        run_id = _run(recipe, result, lineage, out / RECIPE)
+        held_out = float(encoded.metrics["held_out_bytes_per_token"]) if model == FOUNDATION else None
+        learnt = [prepared.part(data).directory for data in learnt_data(recipe, model)]
+        write_profile(make_profile(learnt, held_out), out / PROFILE)
+        run_id = _run(recipe, result, lineage, out)
         version = registry.register(
             name,
             trained.part("model").directory,
@@ -177,8 +181,18 @@ def _base(recipe: Recipe, foundation: Result) -> dict[str, Any]:
     found = {"base": recipe.pretrain.base, "base_digest": digest, "base_trained": recipe.pretrain.train is not None}
     if recipe.pretrain.revision:
         found["base_revision"] = recipe.pretrain.revision
-    made = made_here(Path(recipe.pretrain.base), digest)
-    return found | ({"base_weights_digest": made.digest} if made else {})
+    directory = Path(recipe.pretrain.base)
+    made = made_here(directory, digest)
+    weights = made.digest if made else _registered(directory)
+    return found | ({"base_weights_digest": weights} if weights else {})
+
+
+def _registered(directory: Path) -> str | None:
+    """Return the weights' digest of the registered version whose files are those of a directory; None without one."""
+    paths = [path for path in directory.rglob("*") if path.is_file()]
+    files = {f"model/{path.relative_to(directory).as_posix()}": file_digest(path) for path in paths}
+    digest = text_digest(json.dumps(sorted(files.items())))
+    return digest if files and registry.find_weights(digest) else None
 
 
 def made_here(base: Path, digest: str) -> Part | None:
@@ -222,7 +236,7 @@ def _commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _run(recipe: Recipe, result: Result, lineage: dict[str, Any], settings: Path) -> str:
+def _run(recipe: Recipe, result: Result, lineage: dict[str, Any], out: Path) -> str:
     """Return the model's MLflow run with its whole history, scores, audits and data; repeats change nothing."""
     trained, assessed, audited = result.trained, result.assessed, result.audited
     run_id = tracking.run_of(recipe.name, trained.step, trained.key, trained.config, {})
@@ -245,7 +259,8 @@ def _run(recipe: Recipe, result: Result, lineage: dict[str, Any], settings: Path
     # Under their digests: a run whose weights are assessed again, on new data, keeps the evidence of both versions.
     for step, part in (("assess", assessed), ("audit", audited)):
         tracking.keep(run_id, part.directory, registry.evidence_name(step, part.digest))
-    tracking.keep(run_id, settings, registry.evidence_name(RECIPE, lineage["recipe_digest"]))
+    tracking.keep(run_id, out / RECIPE, registry.evidence_name(RECIPE, lineage["recipe_digest"]))
+    tracking.keep(run_id, out / PROFILE, registry.evidence_name(PROFILE, lineage["own_data_digest"]))
     tracking.finish(run_id, [history, trained.directory / "summary.json"])
     return run_id
 

@@ -27,6 +27,7 @@ from tasks.in_context_tasks import InContextConfig
 from tasks.mitigation import KINDS, Method, MitigationConfig
 from tasks.policy import Kind
 from tasks.recipe_file import explain, override_value, read_values
+from tasks.retraining import RetrainingConfig
 from tasks.robustness import RobustnessConfig
 from tasks.schedule_config import ScheduleConfig
 from tasks.sources import DataConfig
@@ -188,6 +189,9 @@ class Recipe(Config):
 
     transfer: TransferConfig | None = None
     """What the foundation is worth to the specialists, over seeds and shares of their labels; empty: not measured."""
+
+    retraining: RetrainingConfig = RetrainingConfig()
+    """When the champions are trained again, and how."""
 
     policy: str = "mlflow/promotion.yaml"
     """The promotion policy that decides."""

@@ -51,6 +51,12 @@ def champions() -> dict[str, str]:
     return {model.name: str(model.aliases["champion"]) for model in found if "champion" in model.aliases}
 
 
+def evidence_of(name: str, version: str) -> dict[str, Any]:
+    """Return the evidence that a version was decided on, as it was written; empty where it carries none."""
+    found: dict[str, Any] = json.loads(tracking.client().get_model_version(name, version).tags.get(EVIDENCE, "{}"))
+    return found
+
+
 def find(name: str, promotion_key: str) -> str | None:
     """Return the version that was registered under ``promotion_key``, or None."""
     found = tracking.client().search_model_versions(f"name = '{name}' and tags.`{PROMOTION_KEY}` = '{promotion_key}'")

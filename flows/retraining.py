@@ -1,0 +1,64 @@
+"""Retraining: what is new is measured, a decision falls with its reasons, and what it says is done."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+from rich.console import Console
+from rich.table import Table
+
+from flows.pipeline import pipeline
+from flows.table import WIDTH
+from tasks.budget import open_recipe
+from tasks.console import log
+from tasks.drift import drift, remember
+from tasks.ingest import ingest
+from tasks.prepare import prepare
+from tasks.receipts import Receipt
+from tasks.recipe import Recipe
+from tasks.retrain import DECISION, changes, read_retraining, retrain
+
+
+@flow
+def retraining(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) -> Receipt:  # noqa: B006
+    """Read the sources, measure what moved since the champions were trained, decide, and train what is called for.
+
+    Args:
+        recipe: The recipe's file, relative to the workspace.
+        overrides: Fields to change, as dotted.key=value.
+    """
+    config = open_recipe(recipe, overrides)
+    decided = look(config, lambda step, *given: step(*given))
+    decision = read_retraining(decided)
+    for reason in decision.reasons:
+        log.info("%-24s %s", "retraining", reason)
+    log.info("%-24s %s", "retraining", decision.action)
+    if decision.action == "nothing":
+        return decided
+    return pipeline(recipe, [*overrides, *changes(config, decision.action)])
+
+
+def look(config: Recipe, call: Callable[..., Any]) -> Receipt:
+    """Measure and decide, without acting; ``call`` runs a step, as a Prefect task or as a plain function."""
+    remember(config)
+    prepared = call(prepare, config, call(ingest, config))
+    decided: Receipt = call(retrain, config, call(drift, config, prepared))
+    return decided
+
+
+def run_drift(recipe: str, overrides: list[str]) -> int:
+    """Print what moved and what `retraining` would do, and return the exit code."""
+    decided = look(open_recipe(recipe, overrides), lambda step, *given: step.fn(*given))
+    decision = read_retraining(decided)
+    console = Console(width=None if Console().is_terminal else WIDTH, highlight=False, markup=False)
+    table = Table(title=f"{decided.recipe}: what moved since the champions were trained", title_justify="left")
+    for column in ("model", "signal", "figure", "95 % interval", "threshold", "verdict"):
+        table.add_column(column, overflow="fold")
+    for found in decision.findings:
+        table.add_row(found.model, found.signal, found.value, found.interval, found.limit, found.verdict)
+    console.print(table)
+    for reason in decision.reasons:
+        console.print(reason, soft_wrap=True)
+    kept = f"{decided.directory}/{DECISION}.md"
+    console.print(f"\n{recipe}: retraining would do {decision.action}; kept in {kept}", soft_wrap=True)
+    return 0
