@@ -140,7 +140,8 @@ def read_profile(directory: Path) -> Profile:
     from safetensors.numpy import load_file
 
     rest: dict[str, Any] = json.loads((directory / _REST).read_text(encoding="utf-8"))
-    return Profile(**load_file(directory / _ARRAYS), **rest)
+    arrays: dict[str, Any] = load_file(directory / _ARRAYS)
+    return Profile(**arrays, **rest)
 
 
 def kept_profile(run_id: str, data_digest: str) -> Profile | None:
