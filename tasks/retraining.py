@@ -32,6 +32,7 @@ ACTIONS: tuple[Action, ...] = ("nothing", "finetune", "continue_pretraining", "f
 """From the least to the greatest."""
 Verdict = Literal["over", "not shown", "within", "too few", "not known"]
 FOUNDATION = "foundation"
+NOTHING_NEW = "nothing new"
 
 
 class RetrainingConfig(Config):
@@ -182,12 +183,14 @@ def _of_foundation(measured: Measured, config: RetrainingConfig, today: date) ->
     least = config.min_new_rows
     fits: Action = "from_scratch" if measured.own_tokenizer else "continue_pretraining"
     more: Action = "continue_pretraining"
-    points = (measured.new_words, config.new_words, "share of new words", "{:.1%}", "points", more)
+    cost, score = (measured.cost, config.bits_per_byte), measured.score.replace("_", " ")
+    words, tokens = (measured.new_words, config.new_words), (measured.bytes_per_token, config.bytes_per_token)
+    missing = NOTHING_NEW if measured.new_rows == 0 else ""
     found = [
         _rows(FOUNDATION, "new documents", measured.new_rows, measured.changed, least, "nothing"),
-        _drift(measured.cost, config.bits_per_byte, measured.score.replace("_", " "), "{:.3f}", "%", more, least),
-        _drift(*points, least),
-        _drift(measured.bytes_per_token, config.bytes_per_token, "bytes a token", "{:.2f}", "% fewer", fits, least),
+        _drift(*cost, score, "{:.3f}", "%", more, least, missing=missing),
+        _drift(*words, "share of new words", "{:.1%}", "points", more, least, missing=missing),
+        _drift(*tokens, "bytes a token", "{:.2f}", "% fewer", fits, least, missing=missing),
     ]
     # Old alone is no reason to train on the same text again: the same bytes would come of it.
     enough = (measured.new_rows or 0) >= least
@@ -229,11 +232,16 @@ def _drift(
     action: Action,
     least: int,
     model: str = FOUNDATION,
+    missing: str = "",
 ) -> Finding:
-    """Hold a reading against its threshold; `unit` says how both are shown: points and per cent, or as they are."""
+    """Hold a reading against its threshold; `unit` says how both are shown: points and per cent, or as they are.
+
+    `missing` says why there is no reading: nothing is new, or it is not known.
+    """
     if reading is None:
+        ends: dict[str, Verdict] = {"": "not known", NOTHING_NEW: "within"}
         shown = _amount(limit, unit)
-        return Finding(model=model, signal=signal, value="", limit=shown, verdict="not known", action=action)
+        return Finding(model=model, signal=signal, value=missing, limit=shown, verdict=ends[missing], action=action)
     verdict: Verdict = "over" if reading.low > limit else "not shown" if reading.moved > limit else "within"
     if reading.rows < least:
         verdict = "too few"

@@ -107,6 +107,9 @@ def test_what_is_not_known_is_a_verdict_of_its_own() -> None:
     assert verdicts["mail", "new rows"] == verdicts["foundation", "new documents"] == "not known"
     assert verdicts["foundation", "bits per byte"] == "within"
     assert verdicts["foundation", "share of new words"] == "not known"
+    unchanged = {one.signal: one for one in decide(measured(), CONFIG, today=TODAY).findings}
+    assert unchanged["share of new words"].value == "nothing new"
+    assert unchanged["share of new words"].verdict == "within"
 
 
 amounts = st.floats(-0.5, 1, allow_nan=False)
