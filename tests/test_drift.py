@@ -148,10 +148,34 @@ def test_digests_are_kept_after_the_fact_while_the_rows_are_there(here: Path) ->
     assert one == other
 
 
+def more_of_the_town() -> list[dict[str, str]]:
+    """Return documents of the old register: the first sentence of one and the rest of another."""
+    texts = [row["text"] for row in read_rows(Path("artifacts/tiny/prepare/corpus/train.jsonl"))]
+    longer = [text for text in texts if text.count(". ") >= 2][:160]
+    pairs = zip(longer[:80], longer[80:], strict=True)
+    return [
+        {"id": f"later-{n}", "text": f"{one.split('. ')[0]}. {other.split('. ', 1)[1]}"}
+        for n, (one, other) in enumerate(pairs)
+    ]
+
+
+def foundation_score(version: str, prepared: Receipt) -> float:
+    """Assess a foundation on the prepared test split."""
+    directory, config = registry.model_directory("tiny-foundation", version), load_recipe(RECIPE)
+    scores = assess_again(config, FOUNDATION, {"model": directory}, prepared.part("corpus"))
+    return scores.scores["bits_per_byte"].value
+
+
+def weights_of(lineage: Lineage, number: str) -> str:
+    return lineage.versions[f"tiny-foundation/{number}"].carried["weights_digest"]
+
+
+@pytest.mark.slow
 def test_shifted_labels_are_tuned_on_and_both_are_asked_the_same_fresh_rows(here: Path) -> None:
     praise, blame = ([review(n, label) for n in range(count)] for label, count in (("positive", 150), ("negative", 10)))
     fresh = [review(number, label) for number in range(200, 230) for label in ("positive", "negative")]
-    recipe = write_recipe(reviews=f", {files('mail', praise + blame)}", test=f", test: [{files('fresh', fresh)}]")
+    given = {"reviews": f", {files('mail', praise + blame)}", "test": f", test: [{files('fresh', fresh)}]"}
+    recipe = write_recipe(**given, corpus=f", {files('later', more_of_the_town())}")
     before = receipts(here)
     done = alma(here, "retraining", recipe)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -178,6 +202,9 @@ def test_shifted_labels_are_tuned_on_and_both_are_asked_the_same_fresh_rows(here
     config, data = load_recipe(recipe), prepared.part("reviews")
     test = list(read_rows(data.directory / "test.jsonl"))
     assert {row["text"] for row in fresh} <= {row["text"] for row in test}
+    assert f"against the champion's {foundation_score('1', prepared):.4f}, a gain of +0.0000" in "".join(
+        foundation["reasons"]
+    )
     scores = assess_again(config, "reviews", {"model": registry.model_directory("tiny-reviews", "1")}, data)
     evidence = {number: registry.evidence_of("tiny-reviews", number) for number in "12"}
     told = evidence["2"]["to_champion"]["macro_f1"]
@@ -193,9 +220,16 @@ def test_shifted_labels_are_tuned_on_and_both_are_asked_the_same_fresh_rows(here
             name = "reviews" if version.name == "tiny-reviews" else "corpus"
             rows = list(read_rows(prepared.directory / name / "test.jsonl"))
             assert not is_among([asked_hash(row) for row in rows], profile.learnt).any()
-    # Asked again, the data is that of the champions or of what was refused after them.
-    carried = Lineage(registry.versions()).versions["tiny-foundation/2"].carried
-    assert (carried["base_trained"], carried["base_weights_digest"]) == ("False", carried["weights_digest"])
+    # The foundation was assessed on later text, and learned nothing from it.
+    lineage = Lineage(registry.versions())
+    taken = lineage.versions["tiny-foundation/2"]
+    assert (taken.carried["base_trained"], taken.carried["base_weights_digest"]) == ("False", weights_of(lineage, "1"))
+    assert [version.version for version in lineage.trainings(taken)] == ["1"]
+    # Asked again, what was refused is not new, and what was found out stays as it is.
+    again, measured = judged(recipe)
+    assert again.action == "finetune"
+    assert measured.specialists["reviews"].new_rows == 220, "the champion is still the one that never saw them"
+    assert measured.specialists["reviews"].tuned
 
 
 MODELS = ("reviews", FOUNDATION)
