@@ -39,8 +39,8 @@ class RetrainingConfig(Config):
     """When the champions are trained again, and what of them; read by `python -m flows retraining` alone."""
 
     min_new_rows: int = Field(default=100, ge=10)
-    """New documents, or new rows of a specialist, from which they count. Of 100 rows a share is known to ten points,
-    and fewer rarely change a model; of fewer than 10 no interval means anything."""
+    """New documents, or new rows of a specialist, from which they count. Of 100 rows a share is known to ten points
+    either way; of fewer than 10 no interval means anything."""
 
     max_age_days: int = Field(default=180, ge=1)
     """Days after which a champion is trained again on what there is by then, drift or not: half a year, so that what
@@ -65,7 +65,7 @@ class RetrainingConfig(Config):
 
     learning_rate_share: float = Field(default=0.3, gt=0, le=1)
     """continue_pretraining: its peak learning rate as a share of the recipe's. The higher it is, the faster new text
-    is learned and old text forgotten; under a third, the corpus holding both, neither was seen to suffer."""
+    is learned and old text forgotten, of which the corpus of now holds both; 0.3 lies between and was not measured."""
 
 
 class Reading(Config):
