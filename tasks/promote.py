@@ -75,7 +75,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             before, theirs = champion_evidence(recipe, model, prepared, evidence, standing, result, compared)
             evidence = evidence.model_copy(update={"to_champion": gaps(ours, theirs, compared)})
         decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
-        lineage = _lineage(recipe, model, prepared, encoded, result)
+        lineage = _with_base(_lineage(recipe, model, prepared, encoded, result), name, promotion_key)
         (out / RECIPE).mkdir()
         settings = recipe.model_dump(mode="json", exclude=NO_PART)
         (out / RECIPE / "recipe.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
@@ -185,6 +185,21 @@ def _base(recipe: Recipe, foundation: Result) -> dict[str, Any]:
     made = made_here(directory, digest)
     weights = made.digest if made else _registered(directory)
     return found | ({"base_weights_digest": weights} if weights else {})
+
+
+def _with_base(lineage: dict[str, Any], name: str, promotion_key: str) -> dict[str, Any]:
+    """Return the lineage of a candidate; of a version that is found again, with the base that it carries already.
+
+    A foundation that is taken as it is has the weights of its own base, and on unchanged data it is that very version,
+    which learned what it learned.
+    """
+    found = registry.find(name, promotion_key)
+    carried = registry.carried(name, found) if found else {}
+    if "base" not in carried:
+        return lineage
+    words = {"True": True, "False": False}
+    own = {field: words.get(value, value) for field, value in carried.items() if field.startswith("base")}
+    return {field: value for field, value in lineage.items() if not field.startswith("base")} | own
 
 
 def _registered(directory: Path) -> str | None:

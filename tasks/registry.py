@@ -51,6 +51,12 @@ def champions() -> dict[str, str]:
     return {model.name: str(model.aliases["champion"]) for model in found if "champion" in model.aliases}
 
 
+def carried(name: str, version: str) -> dict[str, str]:
+    """Return what a version carries: its tags of ours without their prefix."""
+    tags = tracking.client().get_model_version(name, version).tags
+    return {tag.removeprefix(PREFIX): value for tag, value in tags.items() if tag.startswith(PREFIX)}
+
+
 def evidence_of(name: str, version: str) -> dict[str, Any]:
     """Return the evidence that a version was decided on, as it was written; empty where it carries none."""
     found: dict[str, Any] = json.loads(tracking.client().get_model_version(name, version).tags.get(EVIDENCE, "{}"))
