@@ -7,9 +7,11 @@ from prefect import flow
 from rich.console import Console
 from rich.table import Table
 
+from flows.check import opened
+from flows.parameters import Overrides, RecipeFile
 from flows.pipeline import pipeline
 from flows.table import WIDTH
-from tasks.budget import open_recipe
+from flows.watching import watched
 from tasks.console import log
 from tasks.drift import drift, remember
 from tasks.ingest import ingest
@@ -20,14 +22,15 @@ from tasks.retrain import DECISION, changes, read_retraining, retrain
 
 
 @flow
-def retraining(recipe: str = "recipes/starter.yaml", overrides: list[str] = []) -> Receipt:  # noqa: B006
+@watched
+def retraining(recipe: RecipeFile = "recipes/starter.yaml", overrides: Overrides = []) -> Receipt:  # noqa: B006
     """Read the sources, measure what moved since the champions were trained, decide, and train what is called for.
 
     Args:
-        recipe: The recipe's file, relative to the workspace.
-        overrides: Fields to change, as dotted.key=value.
+        recipe: A recipe of the workspace: the whole pipeline in one file.
+        overrides: Fields of the recipe to change, as dotted.key=value: pretrain.train.steps=300 for example.
     """
-    config = open_recipe(recipe, overrides)
+    config = opened("retraining", recipe, overrides)
     decided = look(config, lambda step, *given: step(*given))
     decision = read_retraining(decided)
     for reason in decision.reasons:
@@ -48,7 +51,7 @@ def look(config: Recipe, call: Callable[..., Any]) -> Receipt:
 
 def run_drift(recipe: str, overrides: list[str]) -> int:
     """Print what moved and what `retraining` would do, and return the exit code."""
-    decided = look(open_recipe(recipe, overrides), lambda step, *given: step.fn(*given))
+    decided = look(opened("drift", recipe, overrides), lambda step, *given: step.fn(*given))
     decision = read_retraining(decided)
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False, markup=False)
     table = Table(title=f"{decided.recipe}: what moved since the champions were trained", title_justify="left")
