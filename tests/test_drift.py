@@ -16,6 +16,7 @@ from tasks import registry, tracking
 from tasks.assess import assess_again
 from tasks.drift import read_measured, remember
 from tasks.lineage import Lineage
+from tasks.promote import _with_base
 from tasks.readers import read_rows, write_rows
 from tasks.receipts import Receipt, verify
 from tasks.recipe import FOUNDATION, load_recipe
@@ -243,6 +244,14 @@ def test_a_test_set_of_what_the_champion_learned_from_is_told(here: Path) -> Non
     write_rows(Path("moved.jsonl"), [*rows, review(1, "positive")])
     assert _seen_rows("tiny-reviews", "1", Path("moved.jsonl")) == 7
     assert _seen_rows("tiny-reviews", "1", prepared.directory / "reviews/test.jsonl") == 0
+
+
+def test_a_version_that_is_found_again_was_still_trained(here: Path) -> None:
+    """On unchanged text the champion foundation that is taken as it is is that very version, and its own base."""
+    key = tracking.client().get_model_version("tiny-foundation", "1").tags[registry.PROMOTION_KEY]
+    taken = {"seed": 0, "base": "there", "base_digest": "d", "base_trained": False, "base_weights_digest": "w"}
+    assert _with_base(taken, "tiny-foundation", key) == {"seed": 0, "base": ""}
+    assert _with_base(taken, "tiny-foundation", "another") == taken
 
 
 @pytest.mark.parametrize(

@@ -60,14 +60,14 @@ def test_many_labels_and_few_rows_are_no_shift() -> None:
     """The bare index of 100 rows over 40 labels is well over .1 by chance alone; its interval is not."""
     random = np.random.default_rng(1)
     alarms = 0
-    for seed in range(40):
+    for seed in range(12):
         names = [str(label) for label in random.integers(0, 40, 100)]
         rows = [{"id": "", "text": "", "label": name} for name in names]
         found = labels_moved(rows, {str(label): 100 for label in range(40)}, seed)
         assert found is not None
         assert found.now > 0.1
         alarms += found.low > 0.1
-    assert alarms <= 2
+    assert alarms == 0
 
 
 def test_costs_words_and_tokens_are_held_against_their_own_time() -> None:
