@@ -190,7 +190,7 @@ def _of_foundation(measured: Measured, config: RetrainingConfig, today: date) ->
         _rows(FOUNDATION, "new documents", measured.new_rows, measured.changed, least, "nothing"),
         _drift(*cost, score, "{:.3f}", "%", more, least, missing=missing),
         _drift(*words, "share of new words", "{:.1%}", "points", more, least, missing=missing),
-        _drift(*tokens, "bytes a token", "{:.2f}", "% fewer", fits, least, missing=missing),
+        _drift(*tokens, "bytes a token", "{:.2f}", "% less", fits, least, missing=missing),
     ]
     # Old alone is no reason to train on the same text again: the same bytes would come of it.
     enough = (measured.new_rows or 0) >= least
@@ -238,19 +238,21 @@ def _drift(
 
     `missing` says why there is no reading: nothing is new, or it is not known.
     """
+    verdict: Verdict
     if reading is None:
-        ends: dict[str, Verdict] = {"": "not known", NOTHING_NEW: "within"}
-        shown = _amount(limit, unit)
-        return Finding(model=model, signal=signal, value=missing, limit=shown, verdict=ends[missing], action=action)
-    verdict: Verdict = "over" if reading.low > limit else "not shown" if reading.moved > limit else "within"
+        verdicts: dict[str, Verdict] = {"": "not known", NOTHING_NEW: "within"}
+        shown, verdict = _amount(limit, unit), verdicts[missing]
+        return Finding(model=model, signal=signal, value=missing, limit=shown, verdict=verdict, action=action)
+    verdict = "over" if reading.low > limit else "not shown" if reading.moved > limit else "within"
     if reading.rows < least:
         verdict = "too few"
+    ends = (reading.high, reading.low) if unit == "% less" else (reading.low, reading.high)
     value = f"{form.format(reading.now)}, before {form.format(reading.before)}: {_amount(reading.moved, unit)}"
     return Finding(
         model=model,
         signal=signal,
         value=f"{_amount(reading.moved, unit)}; {reading.said}" if reading.said else value,
-        interval=f"{_amount(reading.low, unit)} to {_amount(reading.high, unit)}",
+        interval=" to ".join(_amount(end, unit) for end in ends),
         limit=_amount(limit, unit),
         verdict=verdict,
         action=action,
@@ -267,15 +269,15 @@ def _age(model: str, created: int | None, config: RetrainingConfig, today: date,
 
 
 def _amount(value: float, unit: str) -> str:
-    """Write how far something moved.
+    """Write how far something moved; what is measured as a loss is shown as the change that it is.
 
-    >>> _amount(0.123, "%"), _amount(0.05, "points"), _amount(0.1, "")
-    ('+12.3 %', '+5.0 points', '0.100')
+    >>> _amount(0.123, "%"), _amount(0.05, "points"), _amount(0.1, ""), _amount(0.25, "% less")
+    ('+12.3 %', '+5.0 points', '0.100', '-25.0 %')
     """
     if not unit:
         return f"{value:.3f}"
-    sign = "" if "fewer" in unit else "+"
-    return f"{100 * value:{sign}.1f} {unit}"
+    change = round(-100 * value if unit == "% less" else 100 * value, 1) + 0.0  # never -0.0
+    return f"{change:+.1f} {unit.removesuffix(' less')}"
 
 
 def _sentence(found: Finding) -> str:

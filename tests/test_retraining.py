@@ -51,8 +51,7 @@ MANY = {"new_rows": 500, "changed": True}
         (
             measured(bytes_per_token=reading(0.26), **MANY),
             "from_scratch",
-            "from_scratch: foundation, bytes a token: 1.00, before 0.80: 27.0 % fewer [26.0 % fewer to 28.0 % fewer], "
-            "threshold 25.0 % fewer.",
+            "foundation, bytes a token: 1.00, before 0.80: -27.0 % [-28.0 % to -26.0 %], threshold -25.0 %.",
         ),
         # Its tokenizer came with a base, and would be the same again.
         (measured(bytes_per_token=reading(0.26), own_tokenizer=False, **MANY), "continue_pretraining", "bytes a token"),
