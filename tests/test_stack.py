@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -97,3 +98,33 @@ def test_a_pipeline_runs_on_the_stack(stack: Stack) -> None:
     stack.wait("service", "/health")
     models = json.loads(stack.ask("service", "/v1/models", **key)[1])["data"]
     assert {model["id"] for model in models} <= champions
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_a_job_of_the_kubernetes_template_follows_its_schema(gpus: int) -> None:
+    """What Prefect makes of the template, with the variables that its Kubernetes worker fills in."""
+    import asyncio
+
+    import kubernetes_validate
+    from jsonschema import Draft202012Validator
+    from prefect.client.orchestration import PrefectClient
+    from prefect.workers.base import BaseJobConfiguration
+
+    class Job(BaseJobConfiguration):
+        job_manifest: dict[str, Any]
+
+    template = json.loads((PROJECT / "docker" / "kubernetes-job.json").read_text())
+    Draft202012Validator.check_schema(template["variables"])
+    values = {"image": "alma@sha256:0", "name": "run", "labels": {"alma": "run"}, "gpus": gpus}
+    Draft202012Validator(template["variables"]).validate(values)
+    nowhere = PrefectClient(api="http://127.0.0.1:1/api")  # blocks alone would be asked for, and there are none
+    made = asyncio.run(Job.from_template_and_values.__wrapped__(Job, template, values, client=nowhere))
+    manifest = made.job_manifest
+    pod = manifest["spec"]["template"]["spec"]
+    # The worker turns the variables into the list that a container has.
+    pod["containers"][0]["env"] = [{"name": name, "value": value} for name, value in made.env.items()]
+    kubernetes_validate.validate(manifest, "1.37", strict=True)
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == gpus
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert "{{" not in json.dumps(manifest)
+    assert {"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow:5000"} in pod["containers"][0]["env"]
