@@ -73,17 +73,18 @@ def token_array_losses(
     tokens = np.memmap(path, dtype=np.dtype(dtype), mode="r") if path.stat().st_size else np.zeros(0, dtype)
     if len(tokens) < 2:
         raise ValueError(f"{path}: {len(tokens)} tokens, expected at least 2")
-    nats: list[Tensor] = []
+    nats: list[float] = []
     counts: list[int] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for batch in windows(tokens, context or longest_text(model), batch_size):
             ids = batch["ids"]
-            nats.append(_next_token_nats(model, ids))
+            # As plain numbers: a small tensor kept of every batch pins the heap above its logits, gigabytes in the end.
+            nats += _next_token_nats(model, ids).tolist()
             counts += [ids.shape[1] - 1] * ids.shape[0]
     model.train(was_training)
-    return torch.cat(nats).double().numpy(), np.array(counts)
+    return np.array(nats), np.array(counts)
 
 
 def window_losses(model: PreTrainedModel, windows: np.ndarray, batch_size: int = 32) -> np.ndarray:

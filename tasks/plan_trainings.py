@@ -150,7 +150,8 @@ def foresee(training: Training, found: dict[str, Any], startup: float, survey: S
     validations = 1 + ((steps - 1) // trainer.validate_every if trainer.validate_every else 0)
     seconds = (
         startup
-        + found["setup"] * (ratio if "train" in training.job else 1.0)
+        + found["setup"]
+        + found["rows_setup"] * (max(ratio, 1.0) - 1.0)
         + steps * found["step_seconds"]
         + validations * held_out * found["valid_batch_seconds"]
     )
