@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 
 from flows.failures import ModelsFailed, one_line
 from tasks.console import log, speak
@@ -56,6 +57,8 @@ TERMINAL = {
     "chat": "talk with a model; chat --help says how",
     "compare": "two versions of a model side by side; compare --help says how",
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
+    "approve": "say a person's last word on a version that waits for it; approve --help says how",
+    "rollback": "let a model's champion be the version before again; rollback --help says how",
     "export": "write a model as a directory for transformers, lm-eval and vLLM; export --help says how",
 }
 WHOLE = ("pipeline", "pretraining", "retraining")
@@ -64,26 +67,12 @@ WHOLE = ("pipeline", "pretraining", "retraining")
 
 def main(arguments: list[str]) -> int:
     """Run one command; return 0 when done, 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
-    if arguments[:1] == ["chat"]:
-        from flows.chat import main as chat
+    if arguments[:1] in (["approve"], ["rollback"]):
+        from flows.answers import main as answer
 
-        return chat(arguments[1:])
-    if arguments[:1] == ["lineage"]:
-        from flows.lineage import main as lineage
-
-        return lineage(arguments[1:])
-    if arguments[:1] == ["compare"]:
-        from flows.compare import main as compare
-
-        return compare(arguments[1:])
-    if arguments[:1] == ["export"]:
-        from flows.export import main as export
-
-        return export(arguments[1:])
-    if arguments[:1] == ["serve"]:
-        from flows.serve import main as serve
-
-        return serve(arguments[1:])
+        return answer(arguments)
+    if arguments and arguments[0] in (*TERMINAL, *SERVICE):
+        return int(import_module(f"flows.{arguments[0]}").main(arguments[1:]))
     from flows.environment import set_environment
 
     # Half a million objects of imported modules are none of them garbage: looking seldom saves a twelfth of a run
@@ -171,8 +160,6 @@ def _command(options: argparse.Namespace) -> Callable[[], int]:
 
 
 def _run_flow(name: str, recipe: str, model: str, overrides: list[str]) -> int:
-    from importlib import import_module
-
     from flows.embedded import EmbeddedServer
 
     server = EmbeddedServer() if "PREFECT_API_URL" not in os.environ else None

@@ -28,12 +28,13 @@ def deployments() -> "list[RunnerDeployment]":
 
     made = []
     for name in FLOWS:
-        flow = getattr(import_module(f"flows.{name}"), name)
+        module = import_module(f"flows.{name}")
         # By module: a path would put flows/ itself on sys.path, where a file named like a package shadows it.
-        deployment = flow.to_deployment(name=DEPLOYMENT, entrypoint_type=EntrypointType.MODULE_PATH)
+        by_module = EntrypointType.MODULE_PATH
+        deployment = getattr(module, name).to_deployment(name=DEPLOYMENT, entrypoint_type=by_module)
         schema = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
-        choice = schema["properties"]["recipe"]
-        if choice["default"] not in choice.get("enum", [choice["default"]]):
+        choice = schema["properties"].get("recipe")
+        if choice is not None and choice["default"] not in choice.get("enum", [choice["default"]]):
             choice["default"] = choice["enum"][0]
             deployment.parameters = {"recipe": choice["default"]}
         deployment._parameter_openapi_schema = Closed(**schema, additionalProperties=False)

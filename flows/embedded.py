@@ -15,6 +15,8 @@ from models.signals import PARENT, stop_with_parent
 from tasks.workspace import VAR
 
 NAME = "prefect-embedded"
+ADDRESS = "ALMA_EMBEDDED_PREFECT"
+"""Holds the address of an embedded server: it has no page, so nobody can be asked there."""
 STOP_WITHIN = 5.0
 
 
@@ -49,7 +51,7 @@ class EmbeddedServer:
             )
         # Registered before Prefect's own handlers and so called after them: they still send the last log lines.
         atexit.register(self.stop)
-        os.environ["PREFECT_API_URL"] = self.address
+        os.environ["PREFECT_API_URL"] = os.environ[ADDRESS] = self.address
 
     def wait(self) -> None:
         """Return once the server answers; OSError names its log where it ended or did not answer in time."""

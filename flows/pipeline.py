@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.approve import asked
 from flows.check import opened
 from flows.failures import Failures, ModelsFailed, tell
 from flows.mitigation import mitigated
@@ -59,6 +60,11 @@ def pipeline(recipe: RecipeFile = "recipes/starter.yaml", overrides: Overrides =
         start, reward = models[specialist.start], models.get(specialist.reward)
         models[model] = _beside_others(specialise)(config, model, prepared, encoded, start, reward)
     results, failures = _collected(config, models)
+    for model, result in results.items():
+        # Once all are made: no machine waits for a person.
+        assert result.promoted is not None, "every model that was made is decided on"
+        promoted = asked(result.promoted, partial(promote, config, model, prepared, encoded, result))
+        results[model] = result.model_copy(update={"promoted": promoted})
     gains, more = _weighed(config, prepared, encoded, results)
     overlapping = overlap(config, ingested, prepared)
     written = report(config, ingested, prepared, encoded, overlapping, results, failures.reasons(), gains)

@@ -1,7 +1,10 @@
 """The gate: decide, register, move aliases."""
 
+from functools import partial
+
 from prefect import flow
 
+from flows.approve import asked
 from flows.check import opened
 from flows.parameters import ModelName, Overrides, RecipeFile
 from flows.steps import Steps
@@ -25,4 +28,6 @@ def promotion(
     """
     config = opened("promotion", recipe, overrides, model)
     models = [model] if model else config.models()
-    return Steps(config, as_tasks=True).receipts("promote", models)
+    steps = Steps(config, as_tasks=True)
+    decided = zip(models, steps.receipts("promote", models), strict=True)
+    return [asked(receipt, partial(steps.again, "promote", name)) for name, receipt in decided]

@@ -31,6 +31,8 @@ FLOWS = (
     "promotion",
     "transfer",
     "retraining",
+    "approve",
+    "rollback",
 )
 
 

@@ -48,6 +48,11 @@ class Steps:
             self._receipts[step, model, method] = self._run(step, model, method)
         return self._receipts[step, model, method]
 
+    def again(self, step: str, model: str) -> Receipt:
+        """Return the receipt of a step that has to look once more: what it found done may not be true any longer."""
+        del self._receipts[step, model, None]
+        return self.receipt(step, model)
+
     def receipts(self, step: str, models: list[str]) -> list[Receipt]:
         """Return the receipts of ``step`` for each of ``models``.
 

@@ -59,6 +59,8 @@ class KindPolicy(Config):
     """How far below the champion the lower end of the target's gain may be where the candidate is the fairer one."""
     audit_gain: float = Field(ge=0, allow_inf_nan=False)
     """The fairer one: an audit estimate nearer to 0 by more than this."""
+    approval: Literal["none", "person"] = "none"
+    """Whether a person has the last word on a promotion that the gate would make."""
 
 
 class Waiver(Config):

@@ -8,8 +8,8 @@ from typing import Any
 
 from prefect import task
 
-from models.chat import question
-from tasks import registry, tracking
+from tasks import ledger, registry, tracking
+from tasks.approval import APPROVAL, waits, weigh, word
 from tasks.assess import ITEMS, SCORES
 from tasks.audit import read_audits
 from tasks.base import PATTERNS
@@ -17,11 +17,11 @@ from tasks.champion import champion_evidence
 from tasks.cost import Cost, foundation_share, training_cost
 from tasks.decide import Decision, decide
 from tasks.evidence import Evidence, gaps
+from tasks.example_input import example_input
 from tasks.guard import guardrails
 from tasks.mitigate import NONE
 from tasks.paired import read_items
 from tasks.policy import load_policy
-from tasks.readers import read_rows
 from tasks.receipts import RECEIPT, Part, Receipt, Result, run_step
 from tasks.recipe import FOUNDATION, Recipe
 from tasks.training_profile import PROFILE, learnt_data, make_profile, write_profile
@@ -33,8 +33,6 @@ RECIPE = "recipe"
 """Where the recipe is kept that a version came of, as it was resolved: `recipe.json` in a directory of that name."""
 NO_PART = {"launcher", "cost", "retraining"}
 """Sections of a recipe that make no difference to what comes of it."""
-MASK = "[MASK]"
-"""What a served masked model fills in, whatever its tokenizer calls it."""
 
 
 @task
@@ -42,13 +40,16 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
     """Hold ``model``'s evidence against policy and champion, register it, and set the alias it earned.
 
     Every candidate becomes a version, refused ones too: an auditor finds what was refused and why. A
-    refused version gets no alias, and the champion stays.
+    refused version gets no alias, and the champion stays. Where the policy asks for a person, what passed the gate
+    waits as challenger; this step finds the answer when it is called again, and a version that was rolled back
+    (`tasks.approval`, `tasks.ledger`).
     """
     trained, assessed, audited = result.trained, result.assessed, result.audited
     name = recipe.registered_name(model)
     kind = recipe.kind(model)
     policy = load_policy(Path(recipe.policy))
-    promotion_key = text_digest(f"{trained.part('model').digest} {assessed.digest} {audited.digest}")
+    weights = trained.part("model").digest
+    promotion_key = text_digest(f"{weights} {assessed.digest} {audited.digest}")
 
     def compute(out: Path, key: str) -> dict[str, Any]:
         rules = getattr(policy, kind)
@@ -68,13 +69,15 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             audits=[found.model_copy(update={"details": {}}) for found in read_audits(audited)],
             mitigation=_mitigation(result),
         )
-        standing, before = registry.champion(name), None
-        if standing is not None and standing[0] == registry.find(name, promotion_key):
-            standing = None  # the candidate itself, decided again
+        own = registry.find(name, promotion_key)
+        standing, before = ledger.rival(name, own), None
         if standing is not None:
             before, theirs = champion_evidence(recipe, model, prepared, evidence, standing, result, compared)
             evidence = evidence.model_copy(update={"to_champion": gaps(ours, theirs, compared)})
-        decision = decide(evidence, before, policy, today=datetime.now(UTC).date())
+        passed, said = decide(evidence, before, policy, today=datetime.now(UTC).date()), word(name, own, weights)
+        asked = rules.approval == "person" and not ledger.is_champion(name, own)
+        decision = weigh(passed, said, asked=asked)
+        waiting = waits(passed, decision)
         lineage = _with_base(_lineage(recipe, model, prepared, encoded, result), name, promotion_key)
         (out / RECIPE).mkdir()
         settings = recipe.model_dump(mode="json", exclude=NO_PART)
@@ -91,12 +94,15 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             promotion_key,
             {
                 **{f"alma.{field}": str(value) for field, value in lineage.items()},
-                "alma.decision": json.dumps(decision.model_dump(mode="json")),
+                registry.DECISION: decision.model_dump_json(),
                 registry.EVIDENCE: evidence.model_dump_json(),
+                **({APPROVAL: "awaiting"} if waiting else {}),
             },
-            _example(recipe, model, prepared),
-            decision.alias,
+            example_input(recipe, model, prepared),
+            None if decision.promote else decision.alias,
         )
+        if decision.promote:
+            ledger.promote(name, version)
         logged = registry.logged_model(name, version)
         if logged is not None:
             tracking.bind_losses(run_id, logged, trained.directory / "history.jsonl", *_learned_last(lineage))
@@ -108,7 +114,19 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             "lineage": lineage,
         }
         (out / DECISION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        return {"promote": decision.promote, "alias": decision.alias, "version": version, "run_id": run_id}
+        state = "awaiting" if waiting else said.state if said else ""
+        return {
+            "promote": decision.promote,
+            "alias": decision.alias,
+            "version": version,
+            "run_id": run_id,
+            "approval": state,
+        }
+
+    def still_true(receipt: Receipt) -> bool:
+        version = registry.find(name, promotion_key)
+        said = word(name, version, weights)
+        return version == receipt.metrics["version"] and (said.state if said else "") == receipt.metrics["approval"]
 
     return run_step(
         recipe.name,
@@ -116,7 +134,7 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
         config={"policy": policy.model_dump(mode="json"), "registered_name": name, "cost": recipe.cost.model_dump()},
         parents=[found.part() for found in (assessed, audited, result.guarded) if found] + [trained.part("model")],
         compute=compute,
-        still_true=lambda receipt: registry.find(name, promotion_key) == receipt.metrics["version"],
+        still_true=still_true,
     )
 
 
@@ -296,27 +314,3 @@ def _parents(lineage: dict[str, Any]) -> list[str]:
         named.append(registry.find_weights(lineage["base_weights_digest"]) or (None, None))
     found = [registry.logged_model(name, version) for name, version in named if name and version]
     return [model for model in found if model is not None]
-
-
-def _example(recipe: Recipe, model: str, prepared: Receipt) -> list[Any]:
-    """Return one held-out input in the form that the served model asks for, kept with the version."""
-    if model == FOUNDATION:
-        words = _first(prepared.part("corpus"))["text"].split()[:8]
-        return [" ".join(words if recipe.pretrain.family == "causal" else [*words[:-1], MASK])]
-    row = _first(prepared.part(recipe.specialists[model].data))
-    match recipe.specialists[model].task:
-        case "classification":
-            return [row["text"]]
-        case "token_classification":
-            return [" ".join(row["tokens"])]
-        case "question_answering":
-            return [{"question": row["question"], "context": row["context"]}]
-        case "instruction":
-            return [question(row["instruction"], row["input"])]
-        case "reward":
-            return [{"prompt": row["prompt"], "answer": row["chosen"]}]
-    return [row["prompt"]]
-
-
-def _first(part: Part) -> dict[str, Any]:
-    return next(iter(read_rows(part.directory / "test.jsonl")))

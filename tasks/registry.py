@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SERVED = Path(__file__).resolve().parent.parent / "mlflow" / "served_model.py"
 PROMOTION_KEY = "alma.promotion_key"
 EVIDENCE = "alma.evidence"
+DECISION = "alma.decision"
 LOGGED = "models:/m-"
 """How the source of a version begins that was made of a logged model."""
 MODEL = Path("artifacts", "model")
@@ -32,15 +33,8 @@ PAGE = 1000
 
 def champion(name: str) -> tuple[str, dict[str, Any]] | None:
     """Return (version, evidence it was promoted on) of the model's champion, or None without one."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = tracking.client().get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return str(found.version), json.loads(found.tags.get(EVIDENCE, "{}"))
+    found = find_version(name)
+    return None if found is None else (str(found.version), json.loads(found.tags.get(EVIDENCE, "{}")))
 
 
 def champions() -> dict[str, str]:
@@ -65,8 +59,59 @@ def evidence_of(name: str, version: str) -> dict[str, Any]:
 
 def find(name: str, promotion_key: str) -> str | None:
     """Return the version that was registered under ``promotion_key``, or None."""
-    found = tracking.client().search_model_versions(f"name = '{name}' and tags.`{PROMOTION_KEY}` = '{promotion_key}'")
-    return max((str(version.version) for version in found), key=int, default=None)
+    return max(with_tag(name, PROMOTION_KEY, promotion_key), key=int, default=None)
+
+
+def with_tag(name: str, tag: str, value: str) -> dict[str, dict[str, str]]:
+    """Return version -> its tags, of the model's versions that carry ``value`` under ``tag``."""
+    found = tracking.client().search_model_versions(f"name = '{name}' and tags.`{tag}` = '{value}'")
+    return {str(version.version): dict(version.tags) for version in found}
+
+
+def tags_of(name: str, version: str) -> dict[str, str] | None:
+    """Return what a version carries; None where it is not there, or not any more."""
+    found = find_version(f"{name}/{version}")
+    return None if found is None else dict(found.tags)
+
+
+def model_of(name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the tags of a registered model, and alias -> version; ValueError says which models there are."""
+    from mlflow.exceptions import MlflowException
+
+    if _has_store():
+        try:
+            found = tracking.client().get_registered_model(name)
+            return dict(found.tags), {alias: str(version) for alias, version in found.aliases.items()}
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+    known = sorted({version.name for version in versions()})
+    raise ValueError(f"{name}: no such registered model; there is {', '.join(known) or 'none yet'}")
+
+
+def note(name: str, tag: str, value: str, version: str | None = None) -> None:
+    """Set a tag of a registered model, or of one of its versions."""
+    if version is None:
+        tracking.client().set_registered_model_tag(name, tag, value)
+    else:
+        tracking.client().set_model_version_tag(name, version, tag, value)
+
+
+def point(name: str, alias: str, version: str | None) -> None:
+    """Let an alias point at a version; None takes it away."""
+    if version is None:
+        tracking.client().delete_registered_model_alias(name, alias)
+    else:
+        tracking.client().set_registered_model_alias(name, alias, version)
+
+
+@contextmanager
+def held(name: str) -> Iterator[None]:
+    """Keep others of this workspace from changing a registered model; not for a block inside of such a block."""
+    lock = VAR / "locks" / f"registry.{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
 
 
 def is_remote() -> bool:
@@ -256,9 +301,7 @@ def register(
     only after the version stands, so that a kill in between leaves the old champion in place. A version that is
     found gets the tags that it does not have yet, and keeps those that it has.
     """
-    lock = VAR / "locks" / f"registry.{name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with held(name):
         version = find(name, promotion_key)
         if version is None:
             uri = _log_model(name, model, task, run_id, example)
