@@ -14,12 +14,15 @@ from workspaces import RECIPE, alma, receipts
 from flows.retraining import look
 from tasks import registry, tracking
 from tasks.assess import assess_again
+from tasks.base import find_base
+from tasks.budget import _with
 from tasks.drift import read_measured, remember
 from tasks.lineage import Lineage
 from tasks.promote import _with_base
 from tasks.readers import read_rows, write_rows
 from tasks.receipts import Receipt, verify
 from tasks.recipe import FOUNDATION, load_recipe
+from tasks.retrain import changes
 from tasks.retraining import Decision, Measured
 from tasks.training_profile import PROFILE, asked_hash, is_among, kept_profile
 
@@ -244,6 +247,32 @@ def test_a_test_set_of_what_the_champion_learned_from_is_told(here: Path) -> Non
     write_rows(Path("moved.jsonl"), [*rows, review(1, "positive")])
     assert _seen_rows("tiny-reviews", "1", Path("moved.jsonl")) == 7
     assert _seen_rows("tiny-reviews", "1", prepared.directory / "reviews/test.jsonl") == 0
+
+
+def test_what_an_action_changes_is_a_recipe_that_runs(here: Path) -> None:
+    config = load_recipe(RECIPE)
+    assert config.pretrain.train is not None
+    assert changes(config, "nothing") == changes(config, "from_scratch") == []
+    tuned, longer = (load_recipe(RECIPE, changes(config, action)) for action in ("finetune", "continue_pretraining"))
+    lower = config.pretrain.train.model_copy(update={"learning_rate": 0.3 * config.pretrain.train.learning_rate})
+    assert (tuned.pretrain.train, longer.pretrain.train) == (None, lower)
+    champion = registry.model_directory("tiny-foundation", "1") / "model.safetensors"
+    for changed in (tuned, longer):
+        base = find_base(changed.pretrain)
+        assert base is not None
+        assert (base.directory / "model.safetensors").read_bytes() == champion.read_bytes()
+        assert changed.specialists == config.specialists
+        assert changed.pretrain.model == config.pretrain.model, "the twins from scratch are as large as before"
+    # Where a budget chose size and training, what it chose is kept.
+    Path("recipes/budget.yaml").write_text(
+        "extends: tiny.yaml\npretrain: {budget: 1e12 FLOPs, model: null, train: null}\n"
+    )
+    chosen = {name: getattr(config.pretrain, name).model_dump(exclude_unset=True) for name in ("model", "train")}
+    settled = _with(load_recipe("recipes/budget.yaml"), **chosen)
+    assert load_recipe("recipes/budget.yaml", changes(settled, "continue_pretraining")).pretrain == longer.pretrain
+    tracking.client().delete_registered_model_alias("tiny-foundation", "champion")
+    with pytest.raises(ValueError, match="tiny-foundation@champion: is not in the registry"):
+        changes(config, "finetune")
 
 
 def test_a_version_that_is_found_again_was_still_trained(here: Path) -> None:
