@@ -166,6 +166,8 @@ def test_the_models_are_listed_with_their_routes(server: Server) -> None:
     routes = {row["id"]: (row["version"], row["route"]) for row in found["data"]}
     expected = {name: ("1", route) for name, (route, _) in ASKED.items()}
     assert routes == expected | {"town-assistant": ("1", CHAT), "town-talker": ("1", CHAT)}
+    assert json.loads(server.ask("GET", "/v1/models/town-names")[2]) in found["data"]
+    assert server.ask("GET", "/v1/models/nowhere")[0] == 404
     assert server.metric('alma_champion{kind="rlhf",model="town-assistant",version="1"}') == 1
 
 

@@ -151,19 +151,7 @@ class Service:
 
     def models(self) -> dict[str, Any]:
         """Return what can be asked, as OpenAI's clients list it."""
-        rows = [
-            {
-                "id": name,
-                "object": "model",
-                "created": one.created,
-                "owned_by": "alma",
-                "version": one.version,
-                "kind": one.kind,
-                "route": ROUTES[one.kind],
-            }
-            for name, one in sorted(self.champions.serving.items())
-        ]
-        return {"object": "list", "data": rows}
+        return {"object": "list", "data": [_row(one) for _, one in sorted(self.champions.serving.items())]}
 
 
 def build(config: ServiceConfig, key: str | None) -> FastAPI:
@@ -205,6 +193,10 @@ def build(config: ServiceConfig, key: str | None) -> FastAPI:
     async def models() -> dict[str, Any]:
         return service.models()
 
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        return _row(service.champions.find(name))
+
     @app.get(OPEN)
     async def health(request: Request) -> Response:
         return service.health(details=request.state.authorised)
@@ -216,6 +208,18 @@ def build(config: ServiceConfig, key: str | None) -> FastAPI:
     routes = {*ROUTES.values(), "/v1/models", OPEN, "/metrics"}
     app.add_middleware(Door, key=key, body_bytes=config.body_bytes, routes=routes, metrics=service.metrics)
     return app
+
+
+def _row(champion: Champion) -> dict[str, Any]:
+    return {
+        "id": champion.name,
+        "object": "model",
+        "created": champion.created,
+        "owned_by": "alma",
+        "version": champion.version,
+        "kind": champion.kind,
+        "route": ROUTES[champion.kind],
+    }
 
 
 def _headers(champion: Champion) -> dict[str, str]:

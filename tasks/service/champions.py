@@ -1,6 +1,7 @@
 """The champions of the registry: found, loaded and warmed beside those that answer, and put in their place."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ ROUTES = {
 }
 """Kind of model -> the route that asks it."""
 AGAIN = 60.0  # seconds until a version that could not be loaded is tried once more
+LONGEST_REASON = 300  # characters
 PASSAGE = 64  # tokens that what a new version is asked about has at most
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
@@ -91,6 +93,8 @@ class Champions:
             self.problem = _line(error)
             self.failed_look()
             return
+        if self.problem is not None:
+            log.info("the registry answers again")
         self.problem, self.named = None, named
         for name in {*self.serving, *self.unloaded, *self.unserved} - named.keys():
             self._forget(name)
@@ -134,13 +138,13 @@ class Champions:
         tried = self.serving.keys() | self.unloaded.keys() | self.unserved.keys()
         return self.named is None or not self.named.keys() <= tried
 
-    def find(self, name: str, route: str) -> Champion:
-        """Return the champion that answers; Refusal where there is none, or where it is asked in another way."""
+    def find(self, name: str, route: str | None = None) -> Champion:
+        """Return the champion that answers; Refusal where there is none, or where another route asks it."""
         champion = self.serving.get(name)
         if champion is None:
             raise self._refusal(name)
         own = ROUTES[champion.kind]
-        if own != route:
+        if route not in (None, own):
             raise openai.Refusal(400, f"{name} is a {champion.kind} model, which {own} asks", "wrong_route", "model")
         return champion
 
@@ -214,4 +218,6 @@ def _without(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    """Return an error in one line, without the password that an address in it may have."""
+    said = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
+    return said[:LONGEST_REASON] or type(error).__name__
