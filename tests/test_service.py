@@ -161,6 +161,27 @@ def test_a_stream_joins_to_the_whole_answer(server: Server, models: dict[str, Pa
         assert whole["choices"][0]["finish_reason"] == ("stop" if made.ended else "length")
 
 
+def test_a_client_that_others_wrote_is_answered(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of huggingface_hub, which speaks OpenAI's protocol and reads answers into types of its own."""
+    from huggingface_hub import InferenceClient
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    client = InferenceClient(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none")
+    asked: dict[str, Any] = {
+        **conversation("Where is the mill?", stop=["e"]),
+        "max_tokens": 12,
+        "seed": 1,
+        "top_p": 0.9,
+    }
+    whole = client.chat.completions.create(**asked)
+    pieces = list(client.chat.completions.create(**asked, stream=True))
+    said = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert said == whole.choices[0].message.content
+    assert pieces[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert whole.usage.prompt_tokens + whole.usage.completion_tokens == whole.usage.total_tokens
+    assert whole.system_fingerprint == "town-assistant/1"
+
+
 def test_the_models_are_listed_with_their_routes(server: Server) -> None:
     found = json.loads(server.ask("GET", "/v1/models")[2])
     routes = {row["id"]: (row["version"], row["route"]) for row in found["data"]}
