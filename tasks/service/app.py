@@ -117,6 +117,8 @@ class Service:
             yield DONE
         except Refusal as refusal:
             yield event(refusal.body())
+        except HTTPException:
+            pass  # gone before the first piece: nobody reads this
         finally:
             ticket.leave()
             self._spoke(champion, asked, said, tokens)
