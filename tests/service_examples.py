@@ -128,7 +128,7 @@ class Server:
         return 0.0
 
 
-def wait_for(happened: Any, seconds: float = 60) -> None:
+def wait_for(happened: Any, seconds: float = 240) -> None:
     """Return once it happened; fail where it does not."""
     end = time.monotonic() + seconds
     while not happened():
