@@ -108,10 +108,8 @@ class Stack:
     def surroundings(self, service: str) -> dict[str, str]:
         """Return the environment of a service: what its container would have, beside this machine's own."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {
-            **environment(self.workspace, PATH=path, OMP_NUM_THREADS="1"),
-            **self.config["services"][service]["environment"],
-        }
+        own = {name: str(value) for name, value in self.config["services"][service]["environment"].items()}
+        return {**environment(self.workspace, PATH=path, OMP_NUM_THREADS="1"), **own}
 
     def once(self, service: str, *command: str, timeout: float = 240) -> str:
         """Run the command of a service that ends, or another one in its place, and return what it said."""
