@@ -121,7 +121,7 @@ class Forwarder:
     def __init__(self, recipe: str, step: str, key: str, job: dict[str, Any], spool: Path) -> None:
         self.recipe, self.step, self.key, self.job, self.spool = recipe, step, key, job, spool
         self.run_id: str | None = None
-        self.sent = self.read = 0
+        self.sent = self.read = self.inode = 0
         self.told_at = self.sent_at = time.monotonic()
         self.losses: dict[str, float] = {}
         self.first: dict[str, Any] | None = None
@@ -164,6 +164,7 @@ class Forwarder:
         if not self.spool.exists():
             return None
         with self.spool.open("rb") as file:
+            self._follow(os.fstat(file.fileno()).st_ino)
             file.seek(self.read)
             data = file.read()
         end = data.rfind(b"\n") + 1
@@ -176,6 +177,11 @@ class Forwarder:
                 self.losses[row["key"]] = row["value"]
         return self.newest
 
+    def _follow(self, inode: int) -> None:
+        """Begin anew with a file that took the old one's place: a training puts its own there when it opens it."""
+        if inode != self.inode:
+            self.inode, self.read, self.sent, self.first = inode, 0, 0, None
+
     def _tell(self, progress: dict[str, Any]) -> None:
         figures = "  ".join(
             f"{key.removeprefix('train/')} {value:,.0f}" if "per_second" in key else f"{key} {value:.3f}"
@@ -186,7 +192,8 @@ class Forwarder:
 
     def _time_left(self, progress: dict[str, Any]) -> str:
         """Say how long the rest takes at the pace since the first progress row that this process read."""
-        assert self.first is not None
+        if self.first is None:
+            return ""
         steps = progress["progress"] - self.first["progress"]
         if steps <= 0:
             return ""
@@ -200,6 +207,7 @@ class Forwarder:
         def send() -> None:
             if self.run_id is None:
                 self.run_id = tracking.run_of(self.recipe, self.step, self.key, self.job, {})
+            self._follow(self.spool.stat().st_ino)
             self.sent = tracking.deliver(self.run_id, self.spool, self.sent)
 
         tracking.try_to(send)
