@@ -177,6 +177,8 @@ def test_ctrl_c_in_training_leaves_a_checkpoint_and_what_was_finished(tmp_path: 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in a shell's background inherit that Ctrl-C is not for them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 120
     while not list((here / "var").glob("training/*/checkpoints/*[0-9]")) and time.monotonic() < end:

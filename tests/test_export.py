@@ -50,7 +50,7 @@ def test_an_assistant_answers_as_in_the_chat(exported: Any, workspace: Path) -> 
         turns.append({"role": "user", "content": request})
         inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        answer = tokenizer.decode(ids, skip_special_tokens=True)
+        answer = tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert answer == "".join(chat.answer(request, lambda words: None))
         turns.append({"role": "assistant", "content": answer})
     known = json.loads((out / "generation_config.json").read_text())

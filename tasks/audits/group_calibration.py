@@ -38,7 +38,7 @@ def by_group(
     """
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
     # In an order of their own, so that no draw of the bootstrap depends on the order that the texts came in.
-    order = sorted(range(len(p)), key=lambda i: (str(clusters[i]), p[i], y[i]))
+    order = sorted(range(len(p)), key=lambda i: (p[i], y[i], str(clusters[i])))
     p, y = p[order], y[order]
     groups, clusters = [groups[i] for i in order], [clusters[i] for i in order]
     table: dict[str, dict[str, Any]] = {}
