@@ -56,6 +56,7 @@ SERVICE = {
 TERMINAL = {
     "chat": "talk with a model; chat --help says how",
     "compare": "two versions of a model side by side; compare --help says how",
+    "fleet": "who descends from whom, who is stale; with --refresh, derive those again",
     "lineage": "where a version comes from, or what a text has gone into; lineage --help says how",
     "approve": "say a person's last word on a version that waits for it; approve --help says how",
     "rollback": "let a model's champion be the version before again; rollback --help says how",
@@ -71,6 +72,10 @@ def main(arguments: list[str]) -> int:
         from flows.answers import main as answer
 
         return answer(arguments)
+    if arguments[:1] == ["fleet"]:
+        from flows.fleet_tree import main as tree
+
+        return tree(arguments[1:])
     if arguments and arguments[0] in (*TERMINAL, *SERVICE):
         return int(import_module(f"flows.{arguments[0]}").main(arguments[1:]))
     from flows.environment import set_environment

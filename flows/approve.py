@@ -17,6 +17,7 @@ from pydantic import StringConstraints
 from flows.embedded import ADDRESS
 from flows.watching import watched
 from tasks import ledger
+from tasks.announce import announce
 from tasks.approval import Answer, answer
 from tasks.approval_form import summary
 from tasks.console import log
@@ -59,7 +60,10 @@ def say(version: str, reason: str, decision: Answer, name: str = "") -> str:
     model, slash, number = version.partition("/")
     if not (slash and number.isdigit()):
         raise ValueError(f"{version}: expected a model and a version, starter-reviews/3 for example")
-    return answer(model, number, decision, reason, name.strip() or ledger.whoami())
+    said = answer(model, number, decision, reason, name.strip() or ledger.whoami())
+    if decision == "approve":
+        announce(model, number)
+    return said
 
 
 def asked(promoted: Receipt, again: Callable[[], Receipt]) -> Receipt:
@@ -94,4 +98,7 @@ def asked(promoted: Receipt, again: Callable[[], Receipt]) -> Receipt:
         log.info("%-24s %s", promoted.step, answer(model, version, given.decision, given.reason, given.name))
     except ValueError as error:  # somebody was faster, on the command line
         log.warning("%-24s %s", promoted.step, error)
+    else:
+        if given.decision == "approve":
+            announce(model, version)
     return again()

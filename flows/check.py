@@ -6,10 +6,11 @@ ONE_MODEL = ("finetune", "scratch", "assess", "audit", "mitigate", "guard", "in_
 
 
 def opened(command: str, recipe: str, overrides: list[str], model: str = "") -> Recipe:
-    """Return the recipe as ``command`` runs it, checked, and with size and training in place of its budget."""
+    """Return the recipe as ``command`` runs it, checked, with what its budget was spent on and its base's version."""
+    from tasks.base import pin_base
     from tasks.budget import settle
 
-    return settle(checked(command, recipe, overrides, model))
+    return pin_base(settle(checked(command, recipe, overrides, model)))
 
 
 def checked(command: str, recipe: str, overrides: list[str], model: str = "") -> Recipe:

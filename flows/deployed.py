@@ -31,7 +31,9 @@ def deployments() -> "list[RunnerDeployment]":
         module = import_module(f"flows.{name}")
         # By module: a path would put flows/ itself on sys.path, where a file named like a package shadows it.
         by_module = EntrypointType.MODULE_PATH
-        deployment = getattr(module, name).to_deployment(name=DEPLOYMENT, entrypoint_type=by_module)
+        deployment = getattr(module, name).to_deployment(
+            name=DEPLOYMENT, entrypoint_type=by_module, triggers=getattr(module, "TRIGGERS", None)
+        )
         schema = deployment._parameter_openapi_schema.model_dump(exclude_unset=True)
         choice = schema["properties"].get("recipe")
         if choice is not None and choice["default"] not in choice.get("enum", [choice["default"]]):

@@ -4,6 +4,7 @@ from prefect import flow
 
 from flows.watching import watched
 from tasks import ledger
+from tasks.announce import announce
 
 
 @flow
@@ -22,5 +23,6 @@ def rollback(model: str, reason: str, name: str = "") -> str:
 def take_back(model: str, reason: str, name: str = "") -> str:
     """Do what the flow does, without a server; ValueError in one line for what cannot be taken back."""
     move = ledger.roll_back(model, reason, name.strip() or ledger.whoami())
+    announce(model, move.version)
     back = f"version {move.before} was rolled back by {move.by}: {move.reason}"
     return f"{model}: version {move.version} is champion again; {back}"

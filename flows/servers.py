@@ -31,6 +31,7 @@ FLOWS = (
     "promotion",
     "transfer",
     "retraining",
+    "fleet",
     "approve",
     "rollback",
 )

@@ -1,4 +1,4 @@
-"""An existing model to start from: a directory, or a commit of the Hugging Face hub, by its digest."""
+"""An existing model to start from: a directory, a commit of the hub, or a registered version, by its digest."""
 
 import json
 import re
@@ -7,14 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from models.bases import family, read_config
+from tasks import registry
 from tasks.hub import reached
 from tasks.receipts import Part
-from tasks.recipe import PretrainConfig
+from tasks.recipe import PretrainConfig, Recipe
 from tasks.workspace import file_digest, text_digest
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model")
 """The files of a base that count: weights, configs, vocabularies. No code, and nothing pickled."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def pin_base(recipe: Recipe) -> Recipe:
+    """Return the recipe with the version in place of the alias, where its base is a registered model.
+
+    Once, when a recipe is opened: an alias that moves in the middle of a run would give the steps different bases.
+    """
+    version = registered_base(recipe.pretrain.base)
+    if version is None:
+        return recipe
+    pretrain = recipe.pretrain.model_copy(update={"base": f"{registry.REGISTERED}{'/'.join(version)}"})
+    return recipe.model_copy(update={"pretrain": pretrain})
+
+
+def registered_base(base: str) -> tuple[str, str] | None:
+    """Return (name, version) of a base that is a registered model; None for another one.
+
+    ValueError says which versions there are, where it is not one of them.
+    """
+    if not base.startswith(registry.REGISTERED):
+        return None
+    reference = base.removeprefix(registry.REGISTERED)
+    found = registry.find_version(reference)
+    if found is None:
+        known = registry.versions()
+        own = [version for version in known if version.name == re.split("[@/]", reference)[0]]
+        names = [f"{version.reference} {' '.join(version.aliases)}".strip() for version in own]
+        there = ", ".join(names or sorted({version.name for version in known})) or "nothing registered yet"
+        raise ValueError(f"pretrain.base: {base}: no such registered version; there is {there}")
+    return found.name, str(found.version)
 
 
 def find_base(pretrain: PretrainConfig) -> Part | None:
@@ -58,6 +89,11 @@ def take_base(base: Part, out: Path) -> dict[str, Any]:
 
 def _locate(base: str, revision: str) -> Path:
     """Return the directory of a base; a directory of this machine goes before a name of the hub."""
+    registered = registered_base(base)
+    if registered is not None:
+        if revision:
+            raise ValueError(f"pretrain.revision: is for a model of the hub, but {base} is a registered one")
+        return registry.model_directory(*registered)
     if Path(base).is_dir():
         if revision:
             raise ValueError(f"pretrain.revision: is for a model of the hub, but {base} is a directory")

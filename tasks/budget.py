@@ -16,6 +16,7 @@ from typing import Any
 from models.architecture import ArchitectureConfig
 from models.trainer import TrainerConfig
 from tasks import scaling
+from tasks.base import pin_base
 from tasks.budget_amount import parse_budget
 from tasks.console import duration, log
 from tasks.devices import machine
@@ -51,8 +52,8 @@ CONTEXT = 128
 
 
 def open_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Return the recipe as it is run: `load_recipe`, and what its budget, if it has one, was spent on."""
-    return settle(load_recipe(path, overrides))
+    """Return the recipe as it is run: `load_recipe`, what its budget was spent on, and the version of its base."""
+    return pin_base(settle(load_recipe(path, overrides)))
 
 
 def settle(recipe: Recipe) -> Recipe:

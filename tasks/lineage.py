@@ -14,6 +14,8 @@ from models.config import Config
 
 PREFIX = "alma."
 """Before every tag of ours in the registry."""
+REGISTERED = "models:/"
+"""How a base begins that is a model of the registry: models:/name@alias, or models:/name/version."""
 ROLES = ("start", "reward", "foundation", "base")
 """How one model goes into another, in the order in which a tree tells them."""
 SHORT = 12
@@ -125,7 +127,10 @@ class Lineage:
         if carried.get("base") and is_foundation(version):
             weights = carried.get("base_weights_digest", "")
             base = self._by_weights.get(weights) if weights else None
-            found.append(Parent("base", base.reference if base else carried["base"], base, weights))
+            if carried["base"].startswith(REGISTERED):  # names the version itself
+                base = self.versions.get(carried["base"].removeprefix(REGISTERED))
+            reference = base.reference if base else carried["base"].removeprefix(REGISTERED)
+            found.append(Parent("base", reference, base, weights))
         return found
 
     def trainings(self, version: Version) -> list[Version]:

@@ -9,10 +9,11 @@ from typing import Any
 from prefect import task
 
 from tasks import ledger, registry, tracking
-from tasks.approval import APPROVAL, waits, weigh, word
+from tasks.announce import announce
+from tasks.approval import APPROVAL, WEIGHTS, waits, weigh, word
 from tasks.assess import ITEMS, SCORES
 from tasks.audit import read_audits
-from tasks.base import PATTERNS
+from tasks.base import PATTERNS, registered_base
 from tasks.champion import champion_evidence
 from tasks.cost import Cost, foundation_share, training_cost
 from tasks.decide import Decision, decide
@@ -101,8 +102,8 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
             example_input(recipe, model, prepared),
             None if decision.promote else decision.alias,
         )
-        if decision.promote:
-            ledger.promote(name, version)
+        if decision.promote and ledger.promote(name, version):
+            announce(name, version)
         logged = registry.logged_model(name, version)
         if logged is not None:
             tracking.bind_losses(run_id, logged, trained.directory / "history.jsonl", *_learned_last(lineage))
@@ -191,7 +192,8 @@ def _lineage(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, re
 def _base(recipe: Recipe, foundation: Result) -> dict[str, Any]:
     """Return what the foundation of the recipe started from: nothing, or a base by the digests of its files.
 
-    A base that another recipe made here is named by its weights too, which lead to the version it is registered as.
+    A base that another recipe made here is named by its weights too, which lead to the version it is registered as; a
+    registered one names that itself.
     """
     digest = (foundation.pretrained or foundation.trained).parents.get("base")
     if digest is None:
@@ -199,6 +201,9 @@ def _base(recipe: Recipe, foundation: Result) -> dict[str, Any]:
     found = {"base": recipe.pretrain.base, "base_digest": digest, "base_trained": recipe.pretrain.train is not None}
     if recipe.pretrain.revision:
         found["base_revision"] = recipe.pretrain.revision
+    registered = registered_base(recipe.pretrain.base)
+    if registered is not None:
+        return found | {"base_weights_digest": (registry.tags_of(*registered) or {}).get(WEIGHTS)}
     directory = Path(recipe.pretrain.base)
     made = made_here(directory, digest)
     weights = made.digest if made else _registered(directory)
@@ -311,6 +316,7 @@ def _parents(lineage: dict[str, Any]) -> list[str]:
     """Return the logged models that went into a model: what it started from, what scored it, its foundation."""
     named = [(lineage.get(role), lineage.get(f"{role}_version")) for role in ("foundation", "start", "reward")]
     if lineage.get("base_weights_digest") and "foundation" not in lineage:
-        named.append(registry.find_weights(lineage["base_weights_digest"]) or (None, None))
+        registered = registered_base(lineage["base"])
+        named.append(registered or registry.find_weights(lineage["base_weights_digest"]) or (None, None))
     found = [registry.logged_model(name, version) for name, version in named if name and version]
     return [model for model in found if model is not None]

@@ -47,7 +47,8 @@ class PretrainConfig(Config):
     """How large a new model is; not read where there is a base."""
 
     base: str = ""
-    """A Hugging Face directory, or a model of the hub, to start from with its own tokenizer; empty: a new model."""
+    """A Hugging Face directory, a model of the hub, or a registered one (`models:/starter-foundation@champion`), to
+    start from with its own tokenizer; empty: a new model."""
 
     revision: str = Field("", pattern="^([0-9a-f]{40})?$")
     """The commit of a base from the hub."""

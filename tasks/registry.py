@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from tasks import tracking
-from tasks.lineage import PREFIX, Version
+from tasks.lineage import PREFIX, REGISTERED, Version
 from tasks.workspace import VAR
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SERVED = Path(__file__).resolve().parent.parent / "mlflow" / "served_model.py"
 PROMOTION_KEY = "alma.promotion_key"
 EVIDENCE = "alma.evidence"
 DECISION = "alma.decision"
-LOGGED = "models:/m-"
+LOGGED = f"{REGISTERED}m-"
 """How the source of a version begins that was made of a logged model."""
 MODEL = Path("artifacts", "model")
 """Where a version has its Hugging Face directory."""
@@ -197,7 +197,7 @@ def find_version(reference: str) -> "ModelVersion | None":
 def logged_model(name: str, version: str) -> str | None:
     """Return the id of the logged model behind a version; None where the version was made of something else."""
     source = str(tracking.client().get_model_version(name, version).source)
-    return source.removeprefix("models:/") if source.startswith(LOGGED) else None
+    return source.removeprefix(REGISTERED) if source.startswith(LOGGED) else None
 
 
 def find_weights(digest: str) -> tuple[str, str] | None:
@@ -341,7 +341,7 @@ def _create_version(name: str, uri: str, run_id: str, tags: dict[str, str]) -> s
     from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-    client, model_id = tracking.client(), uri.removeprefix("models:/")
+    client, model_id = tracking.client(), uri.removeprefix(REGISTERED)
     try:
         client.create_registered_model(name)
     except MlflowException as error:

@@ -7,19 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import psutil
 import pytest
 import yaml
 from workspaces import PROJECT, TINY, alma, environment, make_workspace
 
+from flows.fleet import TRIGGERS
 from flows.servers import FLOWS, _start
 from flows.watching import AUTOMATION
+from tasks.announce import PROMOTED
 
 WEEKLY = """
 extends: tiny.yaml
@@ -228,6 +232,24 @@ def test_a_killed_run_becomes_crashed_and_up_goes_on(workspace: Path) -> None:
     again = trigger(workspace, "pretraining", TINY_RUN)
     assert alma(workspace, "up").returncode == 0
     assert ended(workspace, again)["state"]["type"] == "COMPLETED"
+
+
+def test_a_new_foundation_starts_the_fleet(workspace: Path) -> None:
+    (automation,) = automations(workspace, TRIGGERS[0].name or "")
+    assert automation["trigger"]["expect"] == [PROMOTED]
+    event = {
+        "id": str(uuid4()),
+        "event": PROMOTED,
+        "occurred": datetime.now(UTC).isoformat(),
+        "resource": {"prefect.resource.id": "alma.model.tiny-foundation"},
+        "payload": {"name": "tiny-foundation", "version": "2", "recipe": "tiny"},
+    }
+    call(workspace, "/events", [event])
+    asked = {"flow_runs": {"deployment_id": {"any_": [deployments(workspace)["fleet"]["id"]]}}}
+    (run,) = wait(lambda: call(workspace, "/flow_runs/filter", asked), 60)
+    assert run["parameters"] == {"foundation": "tiny-foundation", "refresh": True}
+    assert ended(workspace, run["id"])["state"]["type"] == "COMPLETED"
+    assert "No model is registered yet" in (workspace / "artifacts/fleet.html").read_text()
 
 
 def test_up_again_starts_nothing_new_and_brings_the_page_up_to_date(workspace: Path) -> None:
