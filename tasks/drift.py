@@ -260,7 +260,8 @@ def _cost_before(origin: Version, score: str) -> Terms | None:
     own = read_items(items)["model"].get(score) if items is not None else None
     if own is not None:
         return own
-    recorded = registry.evidence_of(origin.name, origin.version).get("metrics", {}).get(score)
+    evidence = json.loads(registry.carried(origin.name, origin.version).get("evidence", "{}"))
+    recorded = evidence.get("metrics", {}).get(score)
     return None if recorded is None else terms([recorded])
 
 

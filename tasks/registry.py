@@ -51,12 +51,6 @@ def carried(name: str, version: str) -> dict[str, str]:
     return {tag.removeprefix(PREFIX): value for tag, value in tags.items() if tag.startswith(PREFIX)}
 
 
-def evidence_of(name: str, version: str) -> dict[str, Any]:
-    """Return the evidence that a version was decided on, as it was written; empty where it carries none."""
-    found: dict[str, Any] = json.loads(tracking.client().get_model_version(name, version).tags.get(EVIDENCE, "{}"))
-    return found
-
-
 def find(name: str, promotion_key: str) -> str | None:
     """Return the version that was registered under ``promotion_key``, or None."""
     return max(with_tag(name, PROMOTION_KEY, promotion_key), key=int, default=None)

@@ -210,7 +210,7 @@ def test_shifted_labels_are_tuned_on_and_both_are_asked_the_same_fresh_rows(here
         foundation["reasons"]
     )
     scores = assess_again(config, "reviews", {"model": registry.model_directory("tiny-reviews", "1")}, data)
-    evidence = {number: registry.evidence_of("tiny-reviews", number) for number in "12"}
+    evidence = {number: json.loads(registry.carried("tiny-reviews", number)["evidence"]) for number in "12"}
     told = evidence["2"]["to_champion"]["macro_f1"]
     assert told["paired"]
     ours = evidence["2"]["metrics"]["macro_f1"]
