@@ -218,7 +218,8 @@ def test_a_new_foundation_is_followed_and_what_gets_worse_keeps_its_champion(
     }, kept
     assert registry.model_of("desk-reviews")[1]["champion"] == "1"
     assert (registry.tags_of("desk-foundation", "2") or {})["alma.base"] == f"models:/tiny-foundation/{noise}"
-    assert any("worse than the champion" in reason for reason in kept["desk-foundation"]["reasons"])
+    assert any("worse than the champion" in reason for reason in kept["desk-reviews"]["reasons"])
+    assert any("does not beat the baseline unigram" in reason for reason in kept["desk-foundation"]["reasons"])
     page = Path("artifacts/fleet.html").read_text()
     assert "old champion kept" in page
     assert "worse than the champion" in page
