@@ -161,6 +161,7 @@ def test_the_page_asks_and_the_run_goes_on_with_the_answer(inside: Path, server:
     assert [move.how for move in ledger.moves(FOUNDATION)] == ["approved"]
 
 
+@pytest.mark.slow
 def test_where_nobody_can_be_asked_the_version_waits_for_the_command(
     inside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +186,7 @@ def test_where_nobody_can_be_asked_the_version_waits_for_the_command(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_does_not_promote_again_what_was_rolled_back(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = register_noise(inside)
     with registry.held(FOUNDATION):

@@ -102,6 +102,7 @@ def test_splits_of_different_sizes_keep_their_sizes(tmp_path: Path, monkeypatch:
             assert found.rows["train"] > 1500
 
 
+@pytest.mark.slow
 def test_a_plan_before_a_run_counts_what_the_run_does(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
