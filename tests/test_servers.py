@@ -195,8 +195,10 @@ def test_the_documented_commands_make_pools_and_deploy_every_flow_to_them(worksp
     commands = [
         line for line in documented if line.startswith((".venv/bin/prefect work-pool", ".venv/bin/prefect deploy"))
     ]
-    assert len(commands) == 4
-    (workspace / "prefect.yaml").write_text((PROJECT / "prefect.yaml").read_text())
+    assert len(commands) == 5
+    (workspace / "docker").mkdir()
+    for file in ("prefect.yaml", "docker/kubernetes-job.json"):
+        (workspace / file).write_text((PROJECT / file).read_text())
     address = servers(workspace)["prefect"]["address"] + "/api"
     for command in commands:
         done = subprocess.run(
@@ -212,6 +214,7 @@ def test_the_documented_commands_make_pools_and_deploy_every_flow_to_them(worksp
     assert sorted(deployments(workspace, "pool")) == sorted(FLOWS)
     assert {one["work_pool_name"] for one in deployments(workspace, "gpu").values()} == {"alma-gpu"}
     assert call(workspace, "/work_pools/alma-gpu")["concurrency_limit"] == 1
+    assert call(workspace, "/work_pools/alma-kubernetes")["type"] == "kubernetes"
     assert "field 'recipe'" in refusal(workspace, "pipeline", {"recipe": "nowhere.yaml"}, "pool")
 
 
