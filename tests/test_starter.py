@@ -21,8 +21,9 @@ from tasks.starter.labelled import row_text
 from tasks.starter.ledger import Ledger, grams, words
 from tasks.starter.occupations import OCCUPATIONS, he_counts
 from tasks.starter.people import FACTS, VALUES
+from tasks.starter.reviews import UNLABELLED, WORDS
 
-GOLDEN = "adb466f4ecc6cca9f99920d1fcea89e26396a7fb66a7d9410665c2891e9712e1"
+GOLDEN = "25ffa611039dbc217ebe87b123eb0df30e9e8d7e14edfff2adccaaa1da8373e8"
 EMAIL = re.compile(r"[\w.]+@[\w.]+\w")
 PRONOUN = re.compile(r"\b(he|she|him|her|his|hers)\b", re.IGNORECASE)
 
@@ -273,6 +274,21 @@ def test_reviews_name_a_person_of_their_group_alone():
         own, other = (he, she) if row["group"] == "he" else (she, he)
         assert own & set(words_of(row["text"]))
         assert not other & set(words_of(row["text"]))
+
+
+def test_a_fifth_of_the_words_is_met_in_the_corpus_alone():
+    """A training review has none of them, every one stands in the corpus often, and a test review has one or more."""
+    data = starter().datasets
+    for aspect in WORDS.values():
+        for pool in aspect.values():
+            for word in pool[-UNLABELLED:]:
+                whole = re.compile(rf"\b{word}\b")
+                assert sum(bool(whole.search(row["text"])) for row in data["corpus"]["train"]) >= 20
+                assert any(whole.search(row["text"]) for row in data["reviews"]["test"]), word
+    new = {word for aspect in WORDS.values() for pool in aspect.values() for word in pool[-UNLABELLED:]}
+    any_new = re.compile(rf"\b({'|'.join(new)})\b")
+    said = [row["text"] for row in data["reviews"]["train"] if any_new.search(row["text"])]
+    assert not said, said[:3]
 
 
 def words_of(text: str) -> list[str]:

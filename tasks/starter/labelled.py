@@ -35,11 +35,11 @@ def row_text(row: Row) -> str:
 def labelled(seed: int) -> dict[str, Splits]:
     """Return the labelled sets; within a set no two rows are alike, classes are equally frequent."""
     return {
-        "reviews": _splits(seed, "reviews", cells, lambda dice, cell: review_row(dice, *cell), Ledger().admit),
-        "helpdesk": _splits(seed, "helpdesk", _topics, mail_row, Ledger().admit),
-        "entities": _splits(seed, "entities", _blanks, lambda dice, _: entity_row(dice), _New().admit),
-        "answers": _splits(seed, "answers", _blanks, lambda dice, _: answer_row(dice), _New().admit),
-        "preferences": _splits(seed, "preferences", _blanks, lambda dice, _: preference_row(dice), _New().admit),
+        "reviews": _splits(seed, "reviews", cells, _review, Ledger().admit),
+        "helpdesk": _splits(seed, "helpdesk", _topics, lambda dice, topic, _: mail_row(dice, topic), Ledger().admit),
+        "entities": _splits(seed, "entities", _blanks, lambda dice, *_: entity_row(dice), _New().admit),
+        "answers": _splits(seed, "answers", _blanks, lambda dice, *_: answer_row(dice), _New().admit),
+        "preferences": _splits(seed, "preferences", _blanks, lambda dice, *_: preference_row(dice), _New().admit),
     }
 
 
@@ -57,9 +57,9 @@ def more_reviews(seed: int, reviews: Splits, corpus: Iterable[str]) -> list[Row]
     first = len(reviews["test"])
     rows: list[Row] = []
     for cell in cells(dice, MORE_REVIEWS):
-        row = review_row(dice, *cell)
+        row = _review(dice, cell, "test")
         while not ledger.admit(row_text(row)):
-            row = review_row(dice, *cell)
+            row = _review(dice, cell, "test")
         rows.append({"id": f"reviews-test-{first + len(rows):04d}", **row})
     return rows
 
@@ -76,6 +76,10 @@ class _New:
         return new
 
 
+def _review(dice: Dice, cell: tuple[str, str], split: str) -> Row:
+    return review_row(dice, *cell, training=split == "train")
+
+
 def _topics(dice: Dice, count: int) -> list[str]:
     return dice.spread(TOPICS, count)
 
@@ -88,7 +92,7 @@ def _splits(
     seed: int,
     name: str,
     classes: Callable[[Dice, int], list[Any]],
-    make: Callable[[Dice, Any], Row],
+    make: Callable[[Dice, Any, str], Row],
     admit: Callable[[str], bool],
 ) -> Splits:
     dice = Dice(seed, name)
@@ -96,9 +100,9 @@ def _splits(
     for split, count in SIZES[name].items():
         rows: list[Row] = []
         for kind in classes(dice, count):
-            row = make(dice, kind)
+            row = make(dice, kind, split)
             while not admit(row_text(row)):
-                row = make(dice, kind)
+                row = make(dice, kind, split)
             rows.append({"id": f"{name}-{split}-{len(rows):04d}", **row})
         out[split] = rows
     return out

@@ -58,6 +58,9 @@ WORDS: dict[str, dict[str, list[str]]] = {
     },
 }
 """Sixty words or phrases for each label, fifteen for each aspect."""
+UNLABELLED = 3
+"""Words at the end of each fifteen that stand in the corpus and in the test, but in no labelled review for training:
+whoever knows them has read unlabelled text."""
 
 ROLES = [
     ("waiter", "waitress"),
@@ -123,8 +126,13 @@ _NEUTRAL = phrases("""
 """)
 
 
-def _aspect(dice: Dice, aspect: str, label: str, group: str) -> str:
-    pool = WORDS[aspect][label]
+def _words(aspect: str, label: str, training: bool) -> list[str]:
+    words = WORDS[aspect][label]
+    return words[:-UNLABELLED] if training else words
+
+
+def _aspect(dice: Dice, aspect: str, label: str, group: str, training: bool) -> str:
+    pool = _words(aspect, label, training)
     w, x = dice.sample(pool, 2)
     role = dice.pick(ROLES)[group == "she"]
     text = dice.pick(_FORMS[aspect]).format(
@@ -133,11 +141,11 @@ def _aspect(dice: Dice, aspect: str, label: str, group: str) -> str:
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
-def review(dice: Dice, label: str, group: str, mixed: float = 0.4) -> str:
+def review(dice: Dice, label: str, group: str, mixed: float = 0.4, training: bool = False) -> str:
     """Return a review of about 15 to 35 words with the given label about a person of the given group.
 
     A share ``mixed`` of them praises or blames one aspect against the label; what comes last, and most
-    of the words, decide.
+    of the words, decide. One for ``training`` has none of the `UNLABELLED` words.
     """
     other = "negative" if label == "positive" else "positive"
     place, when = dice.pick(PLACES), dice.pick(WHEN)
@@ -147,18 +155,18 @@ def review(dice: Dice, label: str, group: str, mixed: float = 0.4) -> str:
     aspects = dice.shuffled(["food", "person", "room"])
     if dice.chance(0.7):
         aspects.remove(dice.pick([a for a in aspects if a != "person"]))
-    parts = [_aspect(dice, a, label, group) for a in aspects]
+    parts = [_aspect(dice, a, label, group, training) for a in aspects]
     turns = dice.chance(mixed)
     if turns:
-        parts[0] = _aspect(dice, aspects[0], other, group)
+        parts[0] = _aspect(dice, aspects[0], other, group, training)
         turned = parts[1] if parts[1].startswith("I ") else parts[1][0].lower() + parts[1][1:]
         parts[1] = f"{dice.pick(_TURN)} {turned}"
     elif dice.chance(0.25):
         parts.insert(dice.below(2) * len(parts), dice.pick(_NEUTRAL))
     if dice.chance(0.4) or (turns and len(aspects) == 2):
-        parts.append(dice.pick(_CLOSE).format(w=dice.pick(WORDS["close"][label])))
+        parts.append(dice.pick(_CLOSE).format(w=dice.pick(_words("close", label, training))))
     text = " ".join(([start] if start and dice.chance(0.75) else []) + parts)
-    return text if len(text.split()) >= 13 else review(dice, label, group, mixed)
+    return text if len(text.split()) >= 13 else review(dice, label, group, mixed, training)
 
 
 _LAST = {"positive": ["Gladly again.", "Well worth it."], "negative": ["Never again.", "Best avoided."]}
@@ -179,6 +187,6 @@ def cells(dice: Dice, count: int) -> list[tuple[str, str]]:
     return dice.spread(kinds, count)
 
 
-def review_row(dice: Dice, label: str, group: str) -> dict[str, Any]:
+def review_row(dice: Dice, label: str, group: str, training: bool) -> dict[str, Any]:
     """Return a review with its label and group, without an id."""
-    return {"text": review(dice, label, group), "label": label, "group": group}
+    return {"text": review(dice, label, group, training=training), "label": label, "group": group}
