@@ -1,5 +1,6 @@
 """What is said, and how a command ends, when some models failed and the others are done."""
 
+from flows.outages import outage
 from tasks.console import log
 from tasks.receipts import Receipt
 
@@ -46,5 +47,5 @@ def tell(model: str, error: Exception) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return an error's message as one line; of a server that is away, what that means."""
+    return outage(error) or " ".join(str(error).split()) or type(error).__name__

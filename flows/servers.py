@@ -7,9 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from flows.environment import SERVERS, running_servers
 from tasks.workspace import VAR, write_atomically
@@ -90,7 +93,12 @@ def serve_deployments() -> int:
 
 
 def _start_server(name: str) -> str:
-    port = _free_port(PORTS[name])
+    # Another workspace of this machine may be starting too: a port is free until its server listens on it.
+    with FileLock(Path(tempfile.gettempdir()) / f"alma-ports-{os.getuid()}.lock"):
+        return _start_on(name, _free_port(PORTS[name]))
+
+
+def _start_on(name: str, port: int) -> str:
     address = f"http://{HOST}:{port}"
     var = VAR.resolve()
     commands = {

@@ -42,8 +42,8 @@ def print_table(receipt: Receipt, recipe: str) -> None:
     console.print(
         f"\nReport   {receipt.directory}/report.html (and report.md, report.json)\n"
         f"Pages    make up, then the addresses that it prints\n"
-        f"Serve    MLFLOW_TRACKING_URI=sqlite:///var/mlflow/mlflow.db .venv/bin/mlflow models serve "
-        f"-m models:/{served}@champion --env-manager local\n"
+        f"Serve    make serve, every champion; or one: MLFLOW_TRACKING_URI=sqlite:///var/mlflow/mlflow.db "
+        f".venv/bin/mlflow models serve -m models:/{served}@champion --env-manager local\n"
         f"Again    .venv/bin/python -m flows pipeline {recipe}   (what is done is found done)",
         soft_wrap=True,
         markup=False,

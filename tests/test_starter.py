@@ -23,7 +23,7 @@ from tasks.starter.occupations import OCCUPATIONS, he_counts
 from tasks.starter.people import FACTS, VALUES
 from tasks.starter.reviews import UNLABELLED, WORDS
 
-GOLDEN = "25ffa611039dbc217ebe87b123eb0df30e9e8d7e14edfff2adccaaa1da8373e8"
+GOLDEN = "b1468abfe0497604b06b1cd512215ad9effa7c6d6193df45bef184b3ff640158"
 EMAIL = re.compile(r"[\w.]+@[\w.]+\w")
 PRONOUN = re.compile(r"\b(he|she|him|her|his|hers)\b", re.IGNORECASE)
 

@@ -89,7 +89,7 @@ ROOMS = phrases("""
     | hall
 """)
 WHEN = phrases("""
-    last Friday | on a wet Tuesday | for lunch | with my sister | after the market | on our anniversary
+    last Friday | on a wet Tuesday | for lunch | with my cousin | after the market | on our anniversary
     | before the train | on Sunday | with four friends | late at night | in the holidays | for breakfast
     | after a long walk | with two children
 """)
