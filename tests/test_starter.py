@@ -23,7 +23,7 @@ from tasks.starter.occupations import OCCUPATIONS, he_counts
 from tasks.starter.people import FACTS, VALUES
 from tasks.starter.reviews import UNLABELLED, WORDS
 
-GOLDEN = "b1468abfe0497604b06b1cd512215ad9effa7c6d6193df45bef184b3ff640158"
+GOLDEN = "b604b92b8d19e6fc5a2957f799ca6bee769c13b4881528ee6e003d9a5230bbcf"
 EMAIL = re.compile(r"[\w.]+@[\w.]+\w")
 PRONOUN = re.compile(r"\b(he|she|him|her|his|hers)\b", re.IGNORECASE)
 

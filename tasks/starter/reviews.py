@@ -126,6 +126,10 @@ _NEUTRAL = phrases("""
 """)
 
 
+SHORTEST, LONGEST = 13, 28
+"""Words of a review; a longer one would lose its end, which decides, in the starter's context of 64 tokens."""
+
+
 def _words(aspect: str, label: str, training: bool) -> list[str]:
     words = WORDS[aspect][label]
     return words[:-UNLABELLED] if training else words
@@ -142,7 +146,7 @@ def _aspect(dice: Dice, aspect: str, label: str, group: str, training: bool) -> 
 
 
 def review(dice: Dice, label: str, group: str, mixed: float = 0.4, training: bool = False) -> str:
-    """Return a review of about 15 to 35 words with the given label about a person of the given group.
+    """Return a review of 13 to 28 words with the given label about a person of the given group.
 
     A share ``mixed`` of them praises or blames one aspect against the label; what comes last, and most
     of the words, decide. One for ``training`` has none of the `UNLABELLED` words.
@@ -166,7 +170,9 @@ def review(dice: Dice, label: str, group: str, mixed: float = 0.4, training: boo
     if dice.chance(0.4) or (turns and len(aspects) == 2):
         parts.append(dice.pick(_CLOSE).format(w=dice.pick(_words("close", label, training))))
     text = " ".join(([start] if start and dice.chance(0.75) else []) + parts)
-    return text if len(text.split()) >= 13 else review(dice, label, group, mixed, training)
+    if SHORTEST <= len(text.split()) <= LONGEST:
+        return text
+    return review(dice, label, group, mixed, training)
 
 
 _LAST = {"positive": ["Gladly again.", "Well worth it."], "negative": ["Never again.", "Best avoided."]}
