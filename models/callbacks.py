@@ -183,7 +183,7 @@ class Progress(pl.Callback):
             self.spool.value(step, "train/gradient_norm", float(module.last_norm))
             self.spool.value(step, "train/tokens_per_second", speed)
             for name, value in module.logged.items():
-                self.spool.value(step, f"train/{name}", value)
+                self.spool.value(step, f"train/{name}", float(value))
             self.spool.progress(step, module.total_steps, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def elapsed(self) -> float:

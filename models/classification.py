@@ -220,6 +220,7 @@ class Classification(Head):
     ) -> None:
         super().__init__(model, config, total_steps, device)
         self.logit_pairing = logit_pairing
+        self.divisible = not logit_pairing  # a text and its other version stand far apart in a batch
 
     def targets(self, batch: Batch) -> int:
         """Return the number of texts; their other versions have no label to predict."""

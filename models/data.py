@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 
 def open_tokens(directory: Path, split: str) -> np.ndarray:
@@ -123,7 +123,10 @@ class BucketedBatches:
 
 
 class Steps(IterableDataset[Any]):
-    """The micro-batches of each optimiser step from `start` to `stop`, as lists; resumable anywhere."""
+    """The micro-batches of each optimiser step from `start` to `stop`, as lists; resumable anywhere.
+
+    The order is the same for any number of a loader's workers, which take the steps in turns.
+    """
 
     def __init__(
         self,
@@ -139,7 +142,9 @@ class Steps(IterableDataset[Any]):
         self.accumulation, self.rank, self.world = accumulation, rank, world
 
     def __iter__(self) -> Iterator[Any]:
-        for step in range(self.start, self.stop):
+        worker = get_worker_info()
+        first_step, stride = (self.start, 1) if worker is None else (self.start + worker.id, worker.num_workers)
+        for step in range(first_step, self.stop, stride):
             first = step * self.accumulation
             yield [self.micro_batch((first + micro) * self.world + self.rank) for micro in range(self.accumulation)]
 

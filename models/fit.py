@@ -136,6 +136,8 @@ def fit(job: Job, stop: StopSignal) -> dict[str, Any]:
         "precision": "bf16" if module.bf16 else "fp32",
         "compile": module.compiled,
         "attention": attention,
+        "micro_batch_pieces": module.pieces,
+        "spikes": int(module.spikes.count) if module.spikes else 0,
         "forward": "lean" if module.lean else "transformers",
         "job": digest,
         **work.facts,
@@ -230,7 +232,11 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except (OSError, ArithmeticError, MemoryError) as error:
+    except (OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        from models.pieces import out_of_memory
+
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
         print(f"failed: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0

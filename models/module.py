@@ -1,8 +1,10 @@
 """What every objective shares: the training step, whose loss is the mean over all targets of a whole step."""
 
-from collections.abc import Callable, Iterable
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -14,6 +16,8 @@ from models import lean
 from models.attention import positions_of
 from models.cross_entropy import linear_cross_entropy
 from models.optim import build_optimizer, clip_inside_step, learning_rate_factor
+from models.pieces import in_pieces, out_of_memory
+from models.spikes import Spikes
 from models.trainer import TrainerConfig, choose_compile, choose_precision
 
 Batch = dict[str, Tensor]
@@ -30,6 +34,14 @@ class Counts(NamedTuple):
     """Positions computed, padding included."""
 
 
+def batch_digest(micro_batches: list[Batch]) -> str:
+    """Return 12 hexadecimal digits that name the texts of a step: of the SHA-256 of their token ids."""
+    found = hashlib.sha256()
+    for batch in micro_batches:
+        found.update(batch["ids"].cpu().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
 class DivergedError(ArithmeticError):
     """The loss or its gradient is no longer a finite number; the weights are those before the update."""
 
@@ -40,6 +52,13 @@ class Objective(pl.LightningModule):
     A step takes a list of micro-batches. Each adds its summed loss, divided by the number of targets in the
     whole list, so that accumulation over unequal micro-batches gives the loss of one large batch.
     """
+
+    per_place: ClassVar[tuple[str, ...]] = ("places", "targets")
+    """Tensors of a batch that have one entry a place, not one a row."""
+    sides: ClassVar[int] = 1
+    """Rows of a batch that stand or fall together."""
+    divisible = True
+    """Whether a micro-batch can be computed in pieces."""
 
     def __init__(self, model: PreTrainedModel, config: TrainerConfig, total_steps: int, device: str) -> None:
         super().__init__()
@@ -54,9 +73,13 @@ class Objective(pl.LightningModule):
         self.job_digest = ""
         self.tokens_seen = 0
         self.positions_seen = 0
+        self.pieces = 1
+        """In how many pieces a micro-batch is computed: more once memory ran out."""
+        self.spikes: Spikes | None = None
+        self._spikes_before: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         """What the last validation measured beside the loss, by name."""
-        self.logged: dict[str, float] = {}
+        self.logged: Mapping[str, float | Tensor] = {}
         """What is logged of a training step beside its loss, by name."""
         self._sum: Callable[[Batch], Tensor] = torch.compile(self.loss_sum) if self.compiled else self.loss_sum
 
@@ -114,13 +137,7 @@ class Objective(pl.LightningModule):
             total = float(self.trainer.strategy.reduce(torch.tensor(total, device=self.device), reduce_op="sum"))
             # The data-parallel gradient is a mean over processes; this turns it into the sum.
             total /= world
-        self.begin_step(micro_batches, total)
-        loss = torch.zeros((), device=self.device)
-        for batch in micro_batches:
-            with self.autocast():
-                part = self._sum(batch) / total
-            self.manual_backward(part)
-            loss += part.detach()
+        loss = self._gradients(micro_batches, total)
         rate = self.config.learning_rate * learning_rate_factor(
             self.config.schedule,
             step,
@@ -133,7 +150,8 @@ class Objective(pl.LightningModule):
             group["lr"] = rate
         norm = clip_inside_step(optimizer, self.model.parameters(), self.config.clip)
         if self.device_kind == "cpu" or step % self.config.log_every == 0:
-            self.require_finite(loss, norm, step)
+            self.require_finite(loss, norm, micro_batches)
+        self._look_for_spike(optimizer, loss, norm, micro_batches)
         wrapped.step()
         optimizer.zero_grad(set_to_none=True)
         self.tokens_seen += sum(count.tokens for count in counts) * world
@@ -141,12 +159,72 @@ class Objective(pl.LightningModule):
         self.last_rate, self.last_norm = rate, norm
         return loss
 
-    def require_finite(self, loss: Tensor, norm: Tensor, step: int) -> None:
-        """Raise DivergedError naming the step when the loss or the gradient's norm is no finite number."""
+    def _gradients(self, micro_batches: list[Batch], total: float) -> Tensor:
+        """Return the step's mean loss, its gradients left in the weights.
+
+        Where memory runs out, once more with every micro-batch in twice as many pieces, and so from there on: the
+        step's texts and the mean over them stay the same.
+        """
+        while True:
+            batches = [piece for batch in micro_batches for piece in self._in_pieces(batch)]
+            self.begin_step(batches, total)
+            try:
+                loss = torch.zeros((), device=self.device)
+                for batch in batches:
+                    with self.autocast():
+                        part = self._sum(batch) / total
+                    self.manual_backward(part)
+                    loss += part.detach()
+                return loss
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside of the handler, whose traceback holds what the step had computed.
+            self.zero_grad(set_to_none=True)
+            self._take_smaller_pieces(max(len(batch["ids"]) // self.sides for batch in micro_batches))
+
+    def _in_pieces(self, batch: Batch) -> list[Batch]:
+        return [batch] if self.pieces == 1 else in_pieces(batch, self.pieces, self.per_place, self.sides)
+
+    def _take_smaller_pieces(self, texts: int) -> None:
+        if self.device_kind == "cuda":
+            torch.cuda.empty_cache()
+        step = f"step {self.global_step + 1}: out of memory"
+        if self.trainer.world_size > 1:  # each process would have its own number of backward passes
+            raise MemoryError(f"{step}; lower batch_size and raise accumulation by as much, which trains the same")
+        if self.pieces >= texts or not self.divisible:
+            raise MemoryError(f"{step} with the smallest micro-batch; take a smaller batch_size, context or model")
+        self.pieces *= 2
+        warnings.warn(f"{step}; from here on a micro-batch is computed in {self.pieces} pieces", stacklevel=2)
+
+    def _look_for_spike(
+        self, optimizer: torch.optim.Optimizer, loss: Tensor, norm: Tensor, micro_batches: list[Batch]
+    ) -> None:
+        """Count a step that stands out, tell it where that costs nothing (on a CPU), and skip its update if asked."""
+        if self.spikes is None:
+            self.spikes = Spikes(self.device)
+            if self._spikes_before:
+                self.spikes.load_state_dict(self._spikes_before)
+        found = self.spikes.stands_out(loss, norm)
+        if self.config.spikes == "skip":
+            # Fused AdamW leaves the weights and its own state alone where this is set.
+            optimizer.found_inf = torch.maximum(optimizer.found_inf, found.float())  # type: ignore[attr-defined]
+        self.logged = {**self.logged, "spikes": self.spikes.count}
+        if self.device_kind == "cpu" and found:
+            done = "skipped" if self.config.spikes == "skip" else "kept"
+            warnings.warn(
+                f"step {self.global_step + 1}: the loss {loss.item():.3g} or the gradient's norm {norm.item():.3g} "
+                f"stands out, batch {batch_digest(micro_batches)}; the step is {done}",
+                stacklevel=2,
+            )
+
+    def require_finite(self, loss: Tensor, norm: Tensor, micro_batches: list[Batch]) -> None:
+        """Raise DivergedError naming step and batch when the loss or the gradient's norm is no finite number."""
         if not (torch.isfinite(loss) & torch.isfinite(norm)):
             raise DivergedError(
-                f"step {step + 1}: the loss is {loss.item():g} and the gradient's norm {norm.item():g}; "
-                "stopped before the update: lower learning_rate, or look at the data of this step"
+                f"step {self.global_step + 1}: the loss is {loss.item():g} and the gradient's norm {norm.item():g} on "
+                f"batch {batch_digest(micro_batches)}; stopped before the update. The same command goes on from the "
+                "last checkpoint; where it stops here again, lower learning_rate or clip, or look at the data"
             )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -159,11 +237,15 @@ class Objective(pl.LightningModule):
             "job": self.job_digest,
             "tokens": self.tokens_seen,
             "positions": self.positions_seen,
+            "pieces": self.pieces,
+            "spikes": self.spikes.state_dict() if self.spikes else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the counters back."""
-        self.tokens_seen, self.positions_seen = checkpoint["alma"]["tokens"], checkpoint["alma"]["positions"]
+        state = checkpoint["alma"]
+        self.tokens_seen, self.positions_seen, self.pieces = state["tokens"], state["positions"], state["pieces"]
+        self._spikes_before = state["spikes"]
 
     @torch.no_grad()
     def mean_loss(self, batches: Iterable[Batch], stopped: Callable[[], bool] = lambda: False) -> float | None:

@@ -20,6 +20,9 @@ from models.rows import bucketed_workload
 class Pairwise(Objective):
     """-log sigmoid(reward of the chosen answer - reward of the rejected one) (Bradley and Terry 1952)."""
 
+    per_place = ("places", "targets", "rows")
+    sides = 2
+
     def rewards(self, batch: Batch) -> Tensor:
         """Return the reward of each row, [2 * pairs], float32, the chosen answers before the rejected ones."""
         raise NotImplementedError(f"{type(self).__name__} gives no rewards")

@@ -60,6 +60,8 @@ def divergence(log_probabilities: Tensor, reference: Tensor) -> Tensor:
 class RLHF(Objective):
     """Clipped policy gradient on drawn answers, plus the weighted KL divergence from the model at the start."""
 
+    per_place = ("places", "targets", "rows", "old", "reference")
+
     def __init__(
         self,
         model: PreTrainedModel,

@@ -126,6 +126,8 @@ def tag_logits(model: PreTrainedModel, batch: Batch, both_sides: bool) -> Tensor
 class TokenClassification(Head):
     """Cross-entropy of the tags of first pieces."""
 
+    per_place = ("places", "tags")
+
     def loss_sum(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy in nats over the first pieces of the batch."""
         logits = tag_logits(self.model, batch, self.both_sides)

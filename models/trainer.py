@@ -43,6 +43,8 @@ class TrainerConfig(Config):
     """Decay of AdamW's second moment."""
     clip: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Largest norm of the gradient."""
+    spikes: Literal["keep", "skip"] = "keep"
+    """What becomes of a step whose loss or gradient lies six standard deviations above those before; it is told too."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """bf16 computes in bfloat16 and keeps weights in float32; auto: where the hardware is fast at it."""
     compile: Literal["auto", "on", "off"] = "auto"

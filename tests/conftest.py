@@ -1,6 +1,7 @@
 """Two test processes share two cores, and one run of the pipeline."""
 
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONG = ("pipeline", "audits_proof", "servers", "recovery", "bad_input", "compare", "budget", "transfer", "hub")
 """Files of tests that take longest; the first makes the run that others take up."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make torture`."""
+    parser.addoption("--torture", action="store_true", help="do all of what test_torture_*.py else does in part")
+
+
+@pytest.fixture
+def torture(request: pytest.FixtureRequest) -> bool:
+    """Whether all is to be done, not a part."""
+    return bool(request.config.getoption("--torture"))
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Random choices of a test, the same each time."""
+    return random.Random(request.node.nodeid)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """A tiny tokenizer, tiny text and tiny jobs for the tests of the training core."""
 
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.chat import ASSISTANT, CHAT_TEMPLATE, END, END_OF_TEXT, PAD, USER
+from models.signals import StopSignal
 
 TEXTS = [
     f"{name} is a {trade} and lives in {place}. The {trade} {name} works near the {place}."
@@ -134,3 +136,22 @@ def rows_job(root: Path, objective: str, rows: Sequence[dict[str, Any]], **train
     job["model"]["context"] = 64
     path = write_rows(root / f"{objective}.jsonl", rows)
     return {**job, "objective": objective, "train": path, "valid": path}
+
+
+class StopAfter(StopSignal):
+    """A signal that arrives while step `step` is computed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+        self.asked = 0
+
+    @property
+    def received(self) -> bool:
+        self.asked += 1
+        if self.asked >= self.step:
+            self.number = signal.SIGTERM
+        return self.number != 0
+
+    def install(self) -> None:
+        pass

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from bases_examples import gpt2
-from models_examples import TEXTS, causal_job, tokenizer, tokens, write_rows
-from test_models_resume import StopAfter, rows_of
+from models_examples import TEXTS, StopAfter, causal_job, tokenizer, tokens, write_rows
+from test_models_resume import rows_of
 
 from models.fit import fit
 from models.job import Job

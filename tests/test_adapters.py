@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 from bases_examples import bert, gpt2, qwen
-from models_examples import causal_job, classification_rows, instruction_rows, rows_job
+from models_examples import StopAfter, causal_job, classification_rows, instruction_rows, rows_job
 from peft import PeftModel
 from safetensors.torch import load_file
-from test_models_resume import StopAfter
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from models import adapters

@@ -18,7 +18,8 @@ from masked_examples import (
     masked_tokenizer,
     masked_tokens,
 )
-from test_models_resume import StopAfter, equal, rows_of
+from models_examples import StopAfter
+from test_models_resume import equal, rows_of
 
 from models.architecture import ArchitectureConfig, build, training_flops_per_token
 from models.attention import WRITTEN_OUT, set_attention

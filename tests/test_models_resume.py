@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from models_examples import causal_job, instruction_rows, rows_job
+from models_examples import StopAfter, causal_job, instruction_rows, rows_job
 from safetensors.torch import load_file
 
 from models.checkpoint import checkpoints, newest_verified
@@ -31,25 +31,6 @@ def equal(a: str, b: str) -> bool:
 
 def rows_of(spool: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(spool).read_text().splitlines()]
-
-
-class StopAfter(StopSignal):
-    """A signal that arrives while step `step` is computed."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-        self.asked = 0
-
-    @property
-    def received(self) -> bool:
-        self.asked += 1
-        if self.asked >= self.step:
-            self.number = signal.SIGTERM
-        return self.number != 0
-
-    def install(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

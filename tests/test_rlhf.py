@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_examples import rows_job, tokenizer, write_rows
+from models_examples import StopAfter, rows_job, tokenizer, write_rows
 from preference_examples import EXACT, config, judge, llama, preference_rows, token_log_probabilities
 from safetensors.torch import load_file
-from test_models_resume import StopAfter
 from transformers import LlamaForSequenceClassification
 
 from models.attention import WRITTEN_OUT, set_attention
