@@ -32,6 +32,7 @@ def set_environment() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
         # A run that sends no sign of life any more is marked as crashed (flows/watching.py); 30 s is Prefect's least.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
