@@ -42,9 +42,10 @@ bench: .venv/installed
 bench-audits: .venv/installed
 	@$(BIN)/python benchmarks/audits.py
 
-# torch comes first and alone: the version that is pinned, before another package asks for a newer one.
+# torch comes first and alone: the version that is pinned, before another package asks for a newer one. PEP 517 has to be
+# asked for with the pip of Debian 12, whose older way builds seqeval with whatever version of its tools is newest.
 .venv/installed: pyproject.toml constraints.txt
 	@test -d .venv || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt --editable ".[dev]"
 	@touch $@
