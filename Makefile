@@ -4,18 +4,21 @@ BIN := .venv/bin
 RECIPE ?= recipes/starter.yaml
 export DO_NOT_TRACK := true
 
-.PHONY: run test test-all check lint up down serve bench bench-audits help clean
+.PHONY: run test test-all torture check lint up down serve bench bench-audits audit sbom help
 
 help:
 	@echo "make run     take $(RECIPE) through the whole pipeline (RECIPE=... for another)"
 	@echo "make test    the tests, but for the slow ones"
 	@echo "make test-all   all tests"
+	@echo "make torture    faults, races and hostile input in full: about an hour"
 	@echo "make check   lint, types and all tests: what CI runs"
 	@echo "make up      the Prefect and MLflow servers and the deployments, on loopback"
 	@echo "make down    stop them"
 	@echo "make serve   every champion behind HTTP, on loopback"
 	@echo "make bench   the benchmarks, side by side"
 	@echo "make bench-audits   the audits on planted truths, with all seeds"
+	@echo "make audit   known vulnerabilities of what is pinned; asks the package index"
+	@echo "make sbom    what is installed, as a bill of materials: var/sbom.json"
 
 run: .venv/installed
 	@$(BIN)/python -m flows pipeline $(RECIPE)
@@ -25,6 +28,9 @@ test: .venv/installed
 
 test-all: .venv/installed
 	@$(BIN)/python -m pytest
+
+torture: .venv/installed
+	@$(BIN)/python -m pytest --torture tests/test_torture_*.py --durations=0
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
@@ -41,6 +47,22 @@ bench: .venv/installed
 
 bench-audits: .venv/installed
 	@$(BIN)/python benchmarks/audits.py
+
+# A package that could not be asked for counts as a fault: a list that says nothing must not read as a clean one.
+audit: .venv/audit/installed
+	@.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
+sbom: .venv/installed .venv/audit/installed
+	@mkdir -p var
+	@.venv/audit/bin/cyclonedx-py environment .venv --pyproject pyproject.toml --output-reproducible --of JSON -o var/sbom.json
+	@echo "var/sbom.json"
+
+# The tools that look at the environment are no part of it.
+.venv/audit/installed: constraints-audit.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-audit.txt
+	@touch $@
 
 # torch comes first and alone: the version that is pinned, before another package asks for a newer one. PEP 517 has to be
 # asked for with the pip of Debian 12, whose older way builds seqeval with whatever version of its tools is newest.

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from models.config import Config
 from models.objectives import Tuning
+from tasks.yaml_file import read_yaml
 
 Kind = Literal["foundation", "masked_foundation"] | Tuning
 POLICY_PATH = Path("mlflow/promotion.yaml")
@@ -105,14 +106,7 @@ class Policy(Config):
 
 def load_policy(path: Path = POLICY_PATH) -> Policy:
     """Load and validate the policy; ValueError in one line that names the file and the field."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: expected the promotion policy, found no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path, missing="expected the promotion policy, found no such file")
     try:
         return Policy.model_validate(values)
     except ValidationError as error:

@@ -53,6 +53,12 @@ def promote(recipe: Recipe, model: str, prepared: Receipt, encoded: Receipt, res
     promotion_key = text_digest(f"{weights} {assessed.digest} {audited.digest}")
 
     def compute(out: Path, key: str) -> dict[str, Any]:
+        # From the look at the champion to the alias: another recipe may decide on the same model, and would be held
+        # against one that is champion no more.
+        with registry.held(name):
+            return decided(out, key)
+
+    def decided(out: Path, key: str) -> dict[str, Any]:
         rules = getattr(policy, kind)
         compared = [rules.target, *(rail.metric for rail in rules.guardrails)]
         items = read_items(assessed.directory / ITEMS)

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from models.config import Config
+from tasks.yaml_file import read_yaml
 
 
 def read_values(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -18,19 +19,7 @@ def read_values(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """
     if path in seen:
         raise ValueError(f"{path}: extends itself by way of {seen[-1]}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ValueError(f"{path}:{where} is not YAML ({problem})") from None
-    except RecursionError:
-        raise ValueError(f"{path}: is nested too deeply") from None
+    values = read_yaml(path, missing="there is no such recipe")
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected named fields (name, data, pretrain, ...), got {type(values).__name__}")
     base = values.pop("extends", None)
@@ -63,7 +52,7 @@ def override_value(values: dict[str, Any], override: str) -> None:
         raise ValueError(f"{override!r}: expected dotted.key=value, pretrain.train.steps=100 for example")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ValueError(f"{override!r}: {text!r} is not a YAML value") from None
     *parents, last = dotted.split(".")
     place = values

@@ -101,10 +101,10 @@ def point(name: str, alias: str, version: str | None) -> None:
 
 @contextmanager
 def held(name: str) -> Iterator[None]:
-    """Keep others of this workspace from changing a registered model; not for a block inside of such a block."""
+    """Keep others of this workspace from changing a registered model; a block inside of such a block is part of it."""
     lock = VAR / "locks" / f"registry.{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with FileLock(lock, is_singleton=True):
         yield
 
 

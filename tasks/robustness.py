@@ -16,6 +16,7 @@ from models.config import Config
 from tasks.loading import TrainedModel
 from tasks.paired import Terms, difference, terms
 from tasks.perturbations import CHANGES, MARKS, Change, choose_words, misspell
+from tasks.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -258,14 +259,8 @@ def load_templates(extra: Path | None = None) -> Templates:
 
 
 def _read(path: Path) -> Templates:
-    import yaml
-
     try:
-        return Templates.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file, expected templates of negations") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
+        return Templates.model_validate(read_yaml(path, missing="no such file, expected templates of negations"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

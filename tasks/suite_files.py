@@ -10,6 +10,7 @@ from tasks.formats import Fault
 from tasks.in_context_tasks import InContextTask
 from tasks.readers import detect_format, find_files, read_file
 from tasks.sources import Source
+from tasks.yaml_file import Loader, read_yaml
 
 Row = dict[str, Any]
 
@@ -85,15 +86,7 @@ def _load(path: Path, shown: str, read: list[tuple[str, Path]] | None = None) ->
     if path.resolve() in [known.resolve() for _, known in read]:
         raise ValueError(f"{shown}: include: the files include each other")
     read.append((shown, path))
-    try:
-        content = yaml.load(path.read_bytes(), Loader=_Loader)  # a safe loader
-    except OSError as error:
-        raise ValueError(f"{shown}: cannot be read ({error.strerror})") from None
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{shown}: {line}{error.problem or error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{shown}: {error}") from None
+    content = read_yaml(path, shown, loader=_Loader)
     if not isinstance(content, dict):
         raise ValueError(f"{shown}: expected the fields of a task of lm-eval, got {content!r:.40}")
     included = content.pop("include", [])
@@ -103,7 +96,7 @@ def _load(path: Path, shown: str, read: list[tuple[str, Path]] | None = None) ->
     return base | content
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """YAML without objects; lm-eval's own tag for Python functions is refused by name."""
 
 

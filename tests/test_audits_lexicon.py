@@ -273,7 +273,7 @@ def test_capitals_beyond_ascii(tmp_path):
         ("name_groups: {origin: {x: [otto]}}\n", r"name_groups\.origin\.x\[0\]: .*capital letter, got 'otto'"),
         ("name_groups: {origin: {x: [Olga]}}\n", r"x\[0\]: 'Olga' already stands in name_groups\.origin\.slavic\[0\]"),
         ("- a\n", "expected a mapping of sections, got list"),
-        ("words: [\n", "expected YAML"),
+        ("words: [\n", "is not YAML"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path, content, message):

@@ -110,7 +110,7 @@ def test_a_user_extends_the_prompts(tmp_path):
         ("refusals: ['(no)?']\n", r"refusals\[0\]: expected a pattern that needs some text"),
         ("refusal: []\n", "refusal: Extra inputs are not permitted"),
         ("- a\n", "expected a mapping of sections, got list"),
-        ("pairs: [\n", "expected YAML"),
+        ("pairs: [\n", "is not YAML"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path, content, message):
@@ -123,7 +123,7 @@ def test_mistakes_are_named_in_one_line(tmp_path, content, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.yaml: cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"gone\.yaml: there is no such file"):
         load_prompts(tmp_path / "gone.yaml")
 
 

@@ -192,7 +192,7 @@ def test_two_seeds_side_by_side_and_the_other_way_round(inside: Path, capsys: py
 
 
 def test_two_foundations_by_window(inside: Path) -> None:
-    found = compared("tiny-foundation", "tiny-foundation/2")
+    found = compared("tiny-foundation/1", "tiny-foundation/2")
     bits = next(row for row in found["scores"] if row["metric"] == "bits_per_byte")
     assert bits["difference"]["paired"]
     assert bits["difference"]["value"] == pytest.approx(bits["a"]["value"] - bits["b"]["value"])

@@ -33,7 +33,7 @@ def test_a_missing_or_broken_policy_is_named(tmp_path):
         load_policy(tmp_path / "none.yaml")
     path = tmp_path / "promotion.yaml"
     path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(ValueError, match="expected YAML"):
+    with pytest.raises(ValueError, match="is not YAML"):
         load_policy(path)
 
 

@@ -95,6 +95,8 @@ def test_a_bad_override_is_one_line_that_names_the_field(tiny: Path, override: s
         ("- a", "expected named fields"),
         ("a: [", "line 1, column 5 is not YAML"),
         ("a: \x01", "is not YAML"),
+        ("name: a\nseed: 1\nseed: 2", "line 3, column 1: 'seed' stands twice"),
+        ("seed: !!float x", "is not YAML (could not convert string to float: 'x')"),
         ("name: x", "data: is missing"),
         ("extends: 3", "extends: expected a file name"),
         ("extends: gone.yaml", "there is no such recipe"),

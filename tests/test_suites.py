@@ -192,7 +192,9 @@ def test_a_function_is_refused_and_not_run(model: TrainedModel, tmp_path: Path) 
     (tmp_path / "evals" / "utils.py").write_text(f"open({str(canary)!r}, 'w')\ndef text(doc):\n    return ''\n")
     with (tmp_path / "evals" / "task.yaml").open("a") as file:
         file.write("process_docs: !function utils.text\n")
-    with pytest.raises(ValueError, match=r"evals/task.yaml: line \d+: !function utils.text would run Python"):
+    with pytest.raises(
+        ValueError, match=r"evals/task.yaml: line \d+, column \d+: !function utils.text would run Python"
+    ):
         ask(model, "homes", task(), str(tmp_path))
     assert not canary.exists()
 

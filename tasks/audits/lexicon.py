@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from models.config import Config
+from tasks.yaml_file import read_yaml
 
 DEFAULT_PATH = Path(__file__).with_name("lexicon.yaml")
 WORD = re.compile(r"ma'am(?![^\W_])|[^\W_]+", re.IGNORECASE)
@@ -306,12 +307,7 @@ def swap(text: str, lexicon: Lexicon | None = None) -> str | None:
 
 
 def _read(path: Path) -> dict:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
     return values

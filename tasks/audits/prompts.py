@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from models.config import Config
 from tasks.audits.lexicon import PRONOUNS, WORD, Lexicon, Pair, load_lexicon
+from tasks.yaml_file import read_yaml
 
 DEFAULT_PATH = Path(__file__).with_name("prompts.yaml")
 PERSON = "{person}"
@@ -233,14 +234,7 @@ def _capital(text: str) -> str:
 
 
 def _read(path: Path) -> dict:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
     return values

@@ -33,6 +33,7 @@ from models.config import Config
 from tasks.audits import statistics
 from tasks.audits.significance import items_needed
 from tasks.audits.verdict import AuditResult, Capability, Verdict, refused
+from tasks.yaml_file import read_yaml
 
 AUDIT = "weat"
 METRIC = "effect_size"
@@ -123,12 +124,8 @@ def _default_sets() -> dict[str, WordSet]:
 
 
 def _read_sets(path: Path) -> dict[str, WordSet]:
-    import yaml
-
     try:
-        return WordSets.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).sets
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
+        return WordSets.model_validate(read_yaml(path)).sets
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
