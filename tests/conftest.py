@@ -13,7 +13,19 @@ from workspaces import RECIPE, alma, make_workspace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONG = ("pipeline", "audits_proof", "servers", "recovery", "bad_input", "compare", "budget", "transfer", "hub")
+LONG = (
+    "torture_kills",
+    "pipeline",
+    "outages",
+    "audits_proof",
+    "servers",
+    "recovery",
+    "bad_input",
+    "compare",
+    "budget",
+    "transfer",
+    "hub",
+)
 """Files of tests that take longest; the first makes the run that others take up."""
 
 

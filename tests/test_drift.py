@@ -95,10 +95,14 @@ def test_the_same_data_calls_for_nothing_and_trains_nothing(here: Path) -> None:
     assert {step: after[step] for step in before} == before
 
 
-def test_text_in_another_register_calls_for_continued_pretraining(here: Path) -> None:
+def law() -> list[dict[str, str]]:
+    """Return documents of which the town's text has no word."""
     random = np.random.default_rng(3)
-    rows = [{"id": f"law-{n}", "text": " ".join(random.choice(LAW.split(), 30)) + "."} for n in range(120)]
-    recipe = write_recipe(corpus=f", {files('law', rows)}")
+    return [{"id": f"law-{n}", "text": " ".join(random.choice(LAW.split(), 30)) + "."} for n in range(120)]
+
+
+def test_text_in_another_register_calls_for_continued_pretraining(here: Path) -> None:
+    recipe = write_recipe(corpus=f", {files('law', law())}")
     decision, measured = judged(recipe)
     assert decision.action in ("continue_pretraining", "from_scratch")
     assert measured.new_rows == 120
@@ -301,3 +305,30 @@ def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], said: str) 
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ["continue_pretraining", "from_scratch"])
+def test_a_foundation_is_trained_on_or_anew_and_everybody_is_derived_from_it(here: Path, action: str) -> None:
+    """The same new text; whether it is too much for the old tokenizer is what the threshold says."""
+    recipe = write_recipe(corpus=f", {files('law', law())}")
+    limit = 0.99 if action == "continue_pretraining" else 0.01
+    before = receipts(here)
+    done = alma(here, "retraining", recipe, f"retraining.bytes_per_token={limit}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(Path("artifacts/tiny/retraining/decision.json").read_text())["action"] == action
+    after, step = receipts(here), "artifacts/tiny/pretrain"
+    weights = "model/model.safetensors"
+    assert after[step]["files"][weights] != before[step]["files"][weights]
+    continued = action == "continue_pretraining"
+    # Trained on: the champion's tokenizer at three tenths of the rate. Anew: another tokenizer at the same rate.
+    tokenizers = [each["artifacts/tiny/tokenizer"]["files"]["hf/tokenizer.json"] for each in (before, after)]
+    assert (tokenizers[0] == tokenizers[1]) == continued
+    rates = [each[step]["config"]["train"]["learning_rate"] for each in (before, after)]
+    assert rates[1] == pytest.approx(rates[0] * (0.3 if continued else 1.0))
+    lineage = Lineage(registry.versions()).versions
+    assert bool(lineage["tiny-foundation/2"].carried.get("base")) == continued
+    # Whoever is tuned from it is tuned again, and says so.
+    for model in ("reviews", "assistant"):
+        assert lineage[f"tiny-{model}/2"].carried["foundation_version"] == "2"
