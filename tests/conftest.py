@@ -14,17 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 LONG = (
-    "torture_kills",
-    "pipeline",
-    "outages",
-    "audits_proof",
-    "servers",
-    "recovery",
-    "bad_input",
-    "compare",
-    "budget",
-    "transfer",
-    "hub",
+    *("torture_kills", "pipeline", "recovery", "outages", "docs", "fleet", "drift", "audits_proof", "servers"),
+    *("stack", "bad_input", "compare", "transfer", "budget", "hub"),
 )
 """Files of tests that take longest; the first makes the run that others take up."""
 
