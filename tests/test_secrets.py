@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from workspaces import RECIPE, alma
 
+# (A user's name is none: MLflow itself keeps who logged a model.)
 SECRETS = {
-    "MLFLOW_TRACKING_USERNAME": "canary-user-4711",
     "MLFLOW_TRACKING_PASSWORD": "canary-password-4711",
     "PREFECT_API_AUTH_STRING": "alma:canary-auth-4711",
     "HF_TOKEN": "hf_canary-token-4711",
